@@ -1,0 +1,9 @@
+"""The one exception that means "the user can fix this"."""
+
+
+class UserError(Exception):
+    """A fault in the input, not in the program.
+
+    The message is one line that names the culprit (file, key or value) and the fix.
+    Scripts print it on standard error without a traceback and exit with status 1.
+    """

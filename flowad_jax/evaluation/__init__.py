@@ -1,0 +1,1 @@
+"""Metrics, scoring of whole data sets, and what a person looks at."""

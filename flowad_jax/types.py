@@ -1,0 +1,160 @@
+"""The few records that travel between the parts of the package.
+
+Everything here is a plain tuple or dataclass without behaviour. Symbols used in shapes:
+B images, H x W pixels, h x w positions of a feature map, C channels, L scales, N fibre rows.
+jax is imported for annotations only, so that data loading does not pay for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import jax
+    import numpy as np
+
+Tree = Any  # a pytree of arrays
+
+
+class Batch(NamedTuple):
+    """Images as the encoder wants them, with what is known about each.
+
+    Attributes:
+      image: (B, H, W, 3) float32, normalised with the encoder's mean and std.
+      mask: (B, H, W) bool, true on defects.
+      label: (B,) int32, 0 for good and 1 for anomalous.
+      weight: (B,) float32, 0 for rows that only pad the last batch.
+      image_neg: (B, H, W, 3) synthetic anomaly, for methods that ask for it.
+    """
+
+    image: Any
+    mask: Any
+    label: Any
+    weight: Any
+    image_neg: Any = None
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """What an encoder promises; a test compares the promise with the real output.
+
+    Attributes:
+      name: module and variant, e.g. ``"resnet.resnet18"``.
+      channels: channels of every tap that can be asked for, shallow first.
+      strides: input pixels per position of those taps.
+      default_taps: indices into ``channels`` used when the config names none.
+      mean, std: per-channel input normalisation for pixels in [0, 1].
+      fixed_size: the only input side that works, or None.
+      weights: names of the published weight files, and who licenses them how.
+    """
+
+    name: str
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    default_taps: tuple[int, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    fixed_size: int | None
+    weights: str
+
+
+class Encoder(NamedTuple):
+    """A frozen network with its weights.
+
+    Attributes:
+      apply: ``(variables, image (B, H, W, 3)) -> tuple of maps (B, h, w, C)``, shallow first.
+      variables: the weights; always an argument of a jitted function, never closed over.
+      spec: the promise that ``apply`` keeps.
+      taps: the indices into ``spec.channels`` that ``apply`` returns.
+      source: where the weights come from: ``name``, ``weights``, ``sha256``.
+    """
+
+    apply: Callable[[Tree, Any], tuple[jax.Array, ...]]
+    variables: Tree
+    spec: EncoderSpec
+    taps: tuple[int, ...]
+    source: dict[str, str]
+
+
+class Phase(NamedTuple):
+    """A run of gradient steps on one group of parameters.
+
+    Attributes:
+      trains: names of the parameter groups that receive gradients.
+      loss_fn: ``(params of those groups, minibatch) -> scalar loss``.
+      minibatches: pytree whose leaves are (n_steps, n, ...).
+      active: (n_steps,) bool; a step that is not active changes nothing.
+    """
+
+    trains: tuple[str, ...]
+    loss_fn: Callable[[Tree, Tree], jax.Array]
+    minibatches: Tree
+    active: jax.Array
+
+
+class Calibration(NamedTuple):
+    """Constants fitted on normal images, which free a score from the other test images.
+
+    Attributes:
+      scale_max: (L,) largest log-likelihood per dimension of each scale.
+      map_max: () largest summed likelihood map value.
+    """
+
+    scale_max: Any
+    map_max: Any
+
+
+class Scores(NamedTuple):
+    """Anomaly scores; larger is more anomalous.
+
+    Attributes:
+      image: (N,) one score per image.
+      pixel: (N, H, W) anomaly maps.
+      overlap: the map that AUPRO uses where it is another one, else None.
+    """
+
+    image: np.ndarray
+    pixel: np.ndarray
+    overlap: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """One published system as pure functions.
+
+    Attributes:
+      needs: what it wants of a batch beyond image and weight, e.g. ``{"image_neg"}``.
+      init: ``(rng, maps) -> {"params": {group: tree}, "constants": {group: tree}}``.
+      phases: ``(constants, maps, batch, rng) -> tuple of Phase`` for one image batch.
+      log_probs: ``(variables, maps) -> L maps (B, h, w)`` on the device.
+      calibrate: ``(log_probs of normal images, image size) -> Calibration``.
+      aggregate: ``(log_probs, image size, calibration or None) -> Scores``; None is the paper's
+        transductive form, in which the scores depend on the whole test set.
+    """
+
+    needs: frozenset[str]
+    init: Callable[[jax.Array, tuple[jax.Array, ...]], dict[str, Tree]]
+    phases: Callable[..., tuple[Phase, ...]]
+    log_probs: Callable[[Mapping[str, Tree], tuple[jax.Array, ...]], tuple[jax.Array, ...]]
+    calibrate: Callable[..., Calibration]
+    aggregate: Callable[..., Scores]
+
+
+class TrainState(NamedTuple):
+    """All that a run needs to go on; one checkpoint holds one of these.
+
+    Attributes:
+      step: () int32, image batches seen.
+      params: trained parameters by group.
+      opt_state: optimizer state by group.
+      constants: fixed tensors by group, such as permutations.
+      rng: key from which every step folds its own.
+    """
+
+    step: Any
+    params: dict[str, Tree]
+    opt_state: dict[str, Tree]
+    constants: dict[str, Tree]
+    rng: Any
