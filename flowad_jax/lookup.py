@@ -8,23 +8,35 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Iterable
+from types import ModuleType
 from typing import Any
 
 from flowad_jax.errors import UserError
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """Returns a hint such as ``"did you mean 'epochs'? Choices: ..."`` for a misspelt word."""
+    """Returns ``"did you mean 'epochs'?"`` for a misspelt word, else the list of choices."""
     choices = sorted(choices)
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    return f"{hint}Choices: {', '.join(choices)}"
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    return f"did you mean '{close[0]}'?" if close else f"choices are {', '.join(choices)}"
 
 
-def modules(package: str) -> list[str]:
-    """Public module names directly inside a package, sorted."""
+def choices(package: str, default: str = "build") -> list[str]:
+    """Names that `find` knows in a package.
+
+    A module offers what its tuple ``EXPORTS`` lists, or else its function ``build``.
+    """
     path = importlib.import_module(package).__path__
-    return sorted(m.name for m in pkgutil.iter_modules(path) if not m.name.startswith("_"))
+    names = []
+    for found in pkgutil.iter_modules(path):
+        module = importlib.import_module(f"{package}.{found.name}")
+        offers = _exports(module, default)
+        names += [found.name if item == default else f"{found.name}.{item}" for item in offers]
+    return sorted(names)
+
+
+def _exports(module: ModuleType, default: str) -> tuple[str, ...]:
+    return getattr(module, "EXPORTS", (default,) if hasattr(module, default) else ())
 
 
 def find(package: str, name: str, default: str = "build") -> Any:
@@ -42,15 +54,19 @@ def find(package: str, name: str, default: str = "build") -> Any:
     if ":" in name:
         return _external(name)
     module_name, _, attribute = name.partition(".")
-    if module_name not in modules(package):
-        raise UserError(f"unknown name '{name}': {nearest(module_name, modules(package))}")
-    module = importlib.import_module(f"{package}.{module_name}")
-    attribute = attribute or default
-    exported = getattr(module, "EXPORTS", (default,))
-    if attribute not in exported:
-        choices = [f"{module_name}.{item}" for item in exported]
-        raise UserError(f"unknown name '{name}': {nearest(name, choices)}")
-    return getattr(module, attribute)
+    try:
+        module = importlib.import_module(f"{package}.{module_name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"{package}.{module_name}":
+            raise
+        raise _unknown(package, name, default) from None
+    if (attribute or default) not in _exports(module, default):
+        raise _unknown(package, name, default)
+    return getattr(module, attribute or default)
+
+
+def _unknown(package: str, name: str, default: str) -> UserError:
+    return UserError(f"unknown name '{name}': {nearest(name, choices(package, default))}")
 
 
 def _external(name: str) -> Any:

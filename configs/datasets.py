@@ -1,0 +1,30 @@
+"""The arguments that only one data set takes, with their defaults."""
+
+from ml_collections import config_dict
+
+_OPTIONS = {
+    "textures": {
+        "train_images": 48,
+        "good_images": 16,  # good test images
+        "images_per_kind": 8,  # test images per kind of defect
+        "tile": 160,  # side of the tiles cut from the photograph, in its pixels
+        "strength": 1.0,  # contrast of the defects
+        "seed": 0,
+    },
+    "folder": {
+        "masks": "auto",  # "require" them, or "none": ignore them
+        "mask_threshold": 0,  # pixels above it are defects
+        "white": 65535,  # value of white in 16-bit images
+    },
+    "mvtec": {"masks": "require", "mask_threshold": 0},
+    "magnetic_tile": {
+        "masks": "auto",
+        "mask_threshold": 127,
+        "test_every": 5,  # every fifth good image is a test image
+    },
+}
+
+
+def options(data: str) -> config_dict.ConfigDict:
+    """Returns the `data.options` section of one of the data sets."""
+    return config_dict.ConfigDict(_OPTIONS[data])

@@ -1,0 +1,160 @@
+"""What the scripts share: flag errors in one line, faults in one line, exit codes.
+
+0 done, 1 the user can fix it, 2 wrong usage, 128 + n stopped by signal n after saving.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import config_dict
+from ml_collections.config_flags import config_flags
+
+from flowad_jax.errors import UserError
+from flowad_jax.lookup import nearest
+
+_OVERRIDE = re.compile(r"--(?:no)?config\.([\w.]+)")
+
+
+def define_config() -> flags.FlagHolder:
+    """Defines ``--config=FILE`` with overrides ``--config.section.key=value``."""
+    return config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "Recipe, e.g. configs/quickstart.py. Any key can be overridden: "
+        "--config.data.category=grass --config.train.epochs=20. configs/base.py explains them.",
+        lock_config=True,
+    )
+
+
+def run(main: Callable[[], None], required: tuple[str, ...] = ()) -> None:
+    """Parses flags, runs ``main`` and ends the process.
+
+    Args:
+      main: the job.
+      required: names of flags that must be given.
+    """
+    _quiet_logging()
+
+    def guarded(argv: list[str]) -> None:
+        if len(argv) > 1:
+            fail(2, f"unexpected argument '{argv[1]}': flags are written --name=value; see --help")
+        missing = [f"--{name}" for name in required if flags.FLAGS[name].value is None]
+        if missing:
+            fail(2, f"missing {', '.join(missing)}; see --help")
+        if flags.FLAGS["verbosity"].using_default_value:
+            absl_logging.set_verbosity(absl_logging.WARNING)
+        _guard(main)
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def fail(code: int, message: str) -> None:
+    """Prints one line on standard error and exits."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _guard(main: Callable[[], None]) -> None:
+    from flowad_jax.training.interrupt import Interrupted
+
+    try:
+        main()
+    except UserError as error:
+        fail(1, str(error))
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        raise SystemExit(stop.exit_code) from None
+    except KeyboardInterrupt:
+        print("interrupted before the first batch; nothing was changed", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _quiet_logging() -> None:
+    """Shows our own messages as plain lines."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    log = logging.getLogger("flowad_jax")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    if not log.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(handler)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """Parses flags; whatever is wrong with them becomes one line and exit code 2."""
+    try:
+        if _asks_for_help(argv):
+            return app.parse_flags_with_usage(argv)
+        rest = flags.FLAGS(argv)
+        if "config" in flags.FLAGS and flags.FLAGS["config"].value is not None:
+            flags.FLAGS["config"].value.lock()  # a missing file only shows at the first use
+        return rest
+    except flags.Error as error:
+        fail(2, " ".join(str(error).split()))
+    except OSError as error:
+        fail(2, _recipe_fault(argv, error))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        fail(2, _explain(argv, error))
+    raise AssertionError("unreachable")
+
+
+def _asks_for_help(argv: list[str]) -> bool:
+    return any(re.match(r"--?(help|helpshort|helpfull|h|\?)$", word) for word in argv[1:])
+
+
+def _explain(argv: list[str], error: Exception) -> str:
+    """Names the misspelt key and the nearest right one, or says what else was wrong."""
+    known = _known_keys(argv)
+    for word in argv[1:]:
+        match = _OVERRIDE.match(word)
+        if match and known and match[1] not in known:
+            return f"unknown key --config.{match[1]}: {nearest(match[1], known)}"
+    return " ".join(str(error).split())
+
+
+def _recipe(argv: list[str]) -> Path:
+    """The recipe named on the command line."""
+    word = next((word for word in argv if word.startswith("--config=")), "--config=")
+    return Path(word.split("=", 1)[1].split(":")[0])
+
+
+def _recipe_fault(argv: list[str], error: Exception) -> str:
+    recipe = _recipe(argv)
+    if not recipe.is_file():
+        known = [str(path) for path in sorted(recipe.parent.glob("*.py"))]
+        return f"--config: there is no file {recipe}" + (
+            f"; {nearest(str(recipe), known)}" * bool(known)
+        )
+    reason = str(error).strip().splitlines()[-1].strip()
+    return f"--config: {recipe} cannot be loaded: {reason}"
+
+
+def _known_keys(argv: list[str]) -> list[str]:
+    """All dotted keys of the recipe named on the command line."""
+    spec = importlib.util.spec_from_file_location("_recipe", _recipe(argv))
+    if spec is None or spec.loader is None:
+        return []
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return _keys(module.get_config())
+
+
+def _keys(section: config_dict.ConfigDict, prefix: str = "") -> list[str]:
+    keys = []
+    for name in section:
+        value = section.get_ref(name).get()
+        if isinstance(value, config_dict.ConfigDict):
+            keys += _keys(value, f"{prefix}{name}.")
+        else:
+            keys.append(prefix + name)
+    return keys

@@ -1,0 +1,124 @@
+"""2-D convolution in the form that is fast on the backend at hand.
+
+XLA on CPU runs a convolution with ``feature_group_count`` on one thread and without vector
+instructions, which makes depthwise and grouped layers several times slower than the same sums
+written differently. GPU and TPU libraries have kernels for them. The choice is made here, when
+the program is lowered for a platform, and nowhere else; every form returns the same numbers to
+rounding.
+
+Layout: images (B, H, W, C), kernels (kh, kw, C / groups, O).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+Pads = Sequence[tuple[int, int]]
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+_MERGED_CHANNELS = 32  # measured optimum of input channels per dense convolution on CPU
+
+
+def direct(x: jax.Array, kernel: jax.Array, strides: Sequence[int], pads: Pads) -> jax.Array:
+    """One library call; the number of groups follows from the shapes."""
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        strides,
+        pads,
+        dimension_numbers=_LAYOUT,
+        feature_group_count=x.shape[-1] // kernel.shape[2],
+    )
+
+
+def pointwise(x: jax.Array, kernel: jax.Array, strides: Sequence[int], pads: Pads) -> jax.Array:
+    """A 1x1 convolution as one matrix product over the channels."""
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))[:, :: strides[0], :: strides[1]]
+    return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
+
+
+def shifted(x: jax.Array, kernel: jax.Array, strides: Sequence[int], pads: Pads) -> jax.Array:
+    """A depthwise convolution as kh * kw shifted multiply-adds, which XLA fuses into one loop."""
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    kh, kw = kernel.shape[:2]
+    height = (x.shape[1] - kh) // strides[0] + 1
+    width = (x.shape[2] - kw) // strides[1] + 1
+    last_row, last_column = (height - 1) * strides[0] + 1, (width - 1) * strides[1] + 1
+    total = jnp.zeros((x.shape[0], height, width, x.shape[3]), x.dtype)
+    for i in range(kh):
+        for j in range(kw):
+            view = x[:, i : i + last_row : strides[0], j : j + last_column : strides[1]]
+            total += view * kernel[i, j, 0]
+    return total
+
+
+def merged(x: jax.Array, kernel: jax.Array, strides: Sequence[int], pads: Pads) -> jax.Array:
+    """A grouped convolution as a few dense ones whose kernels are block-diagonal.
+
+    Neighbouring groups are joined until a dense convolution reads about 32 channels: the zeros
+    multiplied in vain cost less than many small convolutions.
+    """
+    kh, kw, width, outputs = kernel.shape
+    groups = x.shape[-1] // width
+    joined = next(n for n in range(max(1, _MERGED_CHANNELS // width), 0, -1) if groups % n == 0)
+    kernel = kernel.reshape(kh, kw, width, groups // joined, joined, outputs // groups)
+    dense = jnp.einsum("hwigjo,kj->hwgkijo", kernel, jnp.eye(joined, dtype=kernel.dtype))
+    dense = dense.reshape(kh, kw, groups // joined, joined * width, -1)
+    parts = jnp.split(x, groups // joined, axis=-1)
+    return jnp.concatenate(
+        [direct(part, dense[:, :, g], strides, pads) for g, part in enumerate(parts)], axis=-1
+    )
+
+
+def convolve(
+    x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: str | Pads
+) -> jax.Array:
+    """Convolves ``x`` (B, H, W, C) with ``kernel`` (kh, kw, C / groups, O).
+
+    Args:
+      x: the input.
+      kernel: the weights; its third axis tells the number of groups.
+      strides: vertical and horizontal stride.
+      padding: zeros before and after each spatial axis, or ``"SAME"`` or ``"VALID"``.
+
+    Returns:
+      (B, h, w, O).
+    """
+    pads = (
+        lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
+        if isinstance(padding, str)
+        else padding
+    )
+    groups = x.shape[-1] // kernel.shape[2]
+    if groups == 1:
+        form = pointwise if kernel.shape[:2] == (1, 1) else direct
+        return form(x, kernel, strides, pads)
+    if groups == x.shape[-1] == kernel.shape[3]:
+        on_cpu = shifted
+    else:
+        on_cpu = merged if kernel.shape[2] < _MERGED_CHANNELS else direct
+    return lax.platform_dependent(
+        x,
+        kernel,
+        cpu=functools.partial(on_cpu, strides=strides, pads=pads),
+        default=functools.partial(direct, strides=strides, pads=pads),
+    )
+
+
+def _as_flax_calls_it(
+    x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: str | Pads, **_: Any
+) -> jax.Array:
+    return convolve(x, kernel, strides, padding)
+
+
+# A Linen convolution that computes with `convolve`; no dilation, no bias: a BatchNorm follows.
+Conv = functools.partial(
+    nn.Conv, use_bias=False, conv_general_dilated_cls=lambda: _as_flax_calls_it
+)

@@ -1,0 +1,186 @@
+"""A split that consists of image files, and the checks that all such layouts share."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from flowad_jax.data.record import GOOD, WHITE, Record, count, read_image, read_mask, unreadable
+from flowad_jax.errors import UserError
+from flowad_jax.lookup import nearest
+
+SPLITS = ("train", "test")
+_MASK_RULES = ("auto", "require", "none")
+_LISTED = 20  # names in an error message, so that it stays one readable line
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where one record lies; ``mask`` is None for good images and where masks are unknown."""
+
+    path: Path
+    kind: str
+    mask: Path | None = None
+
+
+class FileSource:
+    """A ``record.Source`` of image files, with one mask file per anomalous image or none."""
+
+    def __init__(
+        self, entries: Sequence[Entry], *, mask_threshold: int = 0, white: int = WHITE
+    ) -> None:
+        """Keeps the entries in the given order and compares mask sizes from the file headers.
+
+        Args:
+          entries: files; those of kind ``"good"`` are the normal images.
+          mask_threshold: grey value, of 255, above which a mask pixel is a defect.
+          white: value of a 16-bit image that is shown as white.
+
+        Raises:
+          UserError: the header of a mask or its image is unreadable, or their sizes differ.
+        """
+        self._entries = list(entries)
+        self._mask_threshold = mask_threshold
+        self._white = white
+        self.kinds = [entry.kind for entry in self._entries]
+        self.paths = [str(entry.path) for entry in self._entries]
+        self.labels = np.array([kind != GOOD for kind in self.kinds], np.int32)
+        self.has_masks = any(entry.mask for entry in self._entries)
+        for entry in self._entries:
+            if entry.mask is not None:
+                _compare_headers(entry.path, entry.mask)
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self._entries)
+
+    def __getitem__(self, index: int) -> Record:
+        """Decodes one image and its mask.
+
+        Raises:
+          UserError: a file is unreadable, or the sizes of image and mask differ.
+        """
+        entry = self._entries[index]
+        image = read_image(entry.path, self._white)
+        mask = np.zeros(image.shape[:2], bool)
+        if entry.mask is not None:
+            mask = read_mask(entry.mask, self._mask_threshold)
+            if mask.shape != image.shape[:2]:
+                raise _sizes_differ(entry, image.shape[1::-1], mask.shape[::-1])
+        return Record(image, mask, int(self.labels[index]), entry.kind, self.paths[index])
+
+    def describe(self) -> dict[str, Any]:
+        """Counts, see ``record.count``."""
+        return count(self)
+
+
+def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
+    """Raises a UserError if an option of the config is not one of its choices."""
+    if value not in choices:
+        raise UserError(f"data.{option}={value!r} is unknown: {nearest(str(value), choices)}")
+
+
+def check_root(root: str | Path | None) -> Path:
+    """Returns the data root as a path.
+
+    Raises:
+      UserError: it is not set or no folder; the message names the nearest folder beside it.
+    """
+    if not root:
+        raise UserError("data.root is not set: give it the folder that holds the images")
+    path = Path(root).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise UserError(f"data.root '{path}' is a file, not a folder")
+    parent = next((p for p in path.parents if p.is_dir()), Path())
+    missing = path.relative_to(parent).parts[0] if parent in path.parents else path.name
+    where = f"'{parent}' has no '{missing}'"
+    raise UserError(f"data.root '{path}' does not exist: {where}: {hint(missing, parent)}")
+
+
+def hint(missing: str, parent: Path) -> str:
+    """Returns the subfolders that do exist, with the nearest name to a missing one."""
+    names = [folder.name for folder in subfolders(parent)]
+    if not names:
+        return "it has no subfolders"
+    close = difflib.get_close_matches(missing, names, n=1)
+    guess = f"did you mean '{close[0]}'? " if close else ""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"{guess}it holds {', '.join(names[:_LISTED])}{more}"
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Visible folders directly inside a folder, sorted by name; none if it does not exist."""
+    return [path for path in _visible(folder) if path.is_dir()]
+
+
+def images(folder: Path, suffixes: Sequence[str] | None = None) -> list[Path]:
+    """Image files directly inside a folder, sorted by name; none if it does not exist.
+
+    Args:
+      folder: where to look; hidden files, such as those of macOS, are passed over.
+      suffixes: lower-case extensions to accept; by default all that Pillow can read.
+    """
+    if suffixes is None:
+        known = Image.registered_extensions().items()
+        suffixes = [suffix for suffix, name in known if name in Image.OPEN]
+    return [p for p in _visible(folder) if p.suffix.lower() in suffixes and p.is_file()]
+
+
+def _visible(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"cannot list '{folder}': {error.strerror}") from error
+
+
+def attach_masks(entries: Sequence[Entry], found: Sequence[Path | None], rule: str) -> list[Entry]:
+    """Joins test images with their masks, all or none of the anomalous ones.
+
+    Args:
+      entries: images without masks.
+      found: the mask of each, or None; those of good images are ignored.
+      rule: ``"none"`` ignores masks; ``"auto"`` accepts that no image has one; ``"require"``
+        does not.
+
+    Raises:
+      UserError: an anomalous image lacks a mask that the rule asks for.
+    """
+    check_choice("masks", rule, _MASK_RULES)
+    pairs = [(e, None if e.kind == GOOD else mask) for e, mask in zip(entries, found, strict=True)]
+    if rule == "none" or (rule == "auto" and not any(mask for _, mask in pairs)):
+        return list(entries)
+    for entry, mask in pairs:
+        if entry.kind != GOOD and mask is None:
+            fix = "add it, or set data.masks to 'none'"
+            raise UserError(f"anomalous image '{entry.path}' has no mask: {fix}")
+    return [Entry(entry.path, entry.kind, mask) for entry, mask in pairs]
+
+
+def _compare_headers(image: Path, mask: Path) -> None:
+    """Finds a mask of another size before the training starts, not at its end."""
+    sizes = []
+    for path in (image, mask):
+        try:
+            with Image.open(path) as file:
+                sizes.append(file.size)
+        except Exception as error:  # as in record.read_image
+            raise unreadable(path, error) from error
+    # An EXIF tag may swap the sides; decoding the record compares them exactly.
+    if sorted(sizes[0]) != sorted(sizes[1]):
+        raise _sizes_differ(Entry(image, "", mask), *sizes)
+
+
+def _sizes_differ(entry: Entry, size: Sequence[int], mask_size: Sequence[int]) -> UserError:
+    image = f"image '{entry.path}' is {size[0]} x {size[1]}"
+    mask = f"mask '{entry.mask}' is {mask_size[0]} x {mask_size[1]}"
+    return UserError(f"{mask} but its {image}: make them equal, or set data.masks to 'none'")

@@ -1,0 +1,53 @@
+"""MVTec AD: 15 categories of industrial parts and surfaces, 5,354 images.
+
+P. Bergmann, M. Fauser, D. Sattlegger, C. Steger, "MVTec AD", CVPR 2019. Licence CC BY-NC-SA 4.0:
+not for commercial use. The files are in the layout of ``folder``; every anomalous image has a mask.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flowad_jax.data import folder
+from flowad_jax.data._files import FileSource
+from flowad_jax.errors import UserError
+from flowad_jax.lookup import nearest
+
+# Side of the input in the published CFLOW-AD commands for Wide-ResNet-50-2. The values follow
+# the test results, so a comparison that is not about that table should use one size for all.
+CFLOW_IMAGE_SIZE = {
+    "bottle": 512,
+    "cable": 256,
+    "capsule": 256,
+    "carpet": 512,
+    "grid": 512,
+    "hazelnut": 256,
+    "leather": 512,
+    "metal_nut": 256,
+    "pill": 256,
+    "screw": 512,
+    "tile": 512,
+    "toothbrush": 512,
+    "transistor": 128,
+    "wood": 512,
+    "zipper": 512,
+}
+CATEGORIES = tuple(CFLOW_IMAGE_SIZE)
+
+
+def build(
+    root: str | Path, category: str, split: str, *, masks: str = "require", mask_threshold: int = 0
+) -> FileSource:
+    """Lists one split of one category; the options are those of ``folder.build``.
+
+    Raises:
+      UserError: the category is none of the 15, or as ``folder.build``.
+    """
+    if category not in CATEGORIES:
+        raise UserError(f"MVTec AD has no category {category!r}: {nearest(category, CATEGORIES)}")
+    return folder.build(root, category, split, masks=masks, mask_threshold=mask_threshold)
+
+
+def categories(root: str | Path) -> list[str]:
+    """Those of the 15 categories that are present, sorted."""
+    return [name for name in folder.categories(root) if name in CATEGORIES]

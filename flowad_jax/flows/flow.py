@@ -1,0 +1,79 @@
+"""A flow: a chain of coupling blocks with its distrax face."""
+
+from typing import TYPE_CHECKING
+
+import flax.linen as nn
+import jax
+
+from flowad_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import distrax
+
+
+class Flow(nn.Module):
+    """Applies blocks one after the other and adds up their log-determinants.
+
+    The leading axis is the batch; all other axes are the event, channels last.
+
+    Attributes:
+      blocks: the chain, from data to latent.
+
+    Example:
+      >>> from flowad_jax.flows import cflow_decoder
+      >>> flow = cflow_decoder(channels=6, blocks=2)
+      >>> x, cond = jax.numpy.ones((5, 6)), jax.numpy.ones((5, 4))
+      >>> variables = flow.init(jax.random.key(0), x, cond)
+      >>> z, log_det = flow.apply(variables, x, cond)
+      >>> flow.bind(variables).distribution((6,), cond).log_prob(x).shape
+      (5,)
+    """
+
+    blocks: tuple[nn.Module, ...]
+
+    def __call__(self, x: jax.Array, cond: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+        """Maps data to the latent: ``x -> (z, log_det)`` with log_det of shape (batch,)."""
+        total = 0.0
+        for block in self.blocks:
+            x, log_det = block(x, cond)
+            total = total + log_det
+        return x, total
+
+    def inverse(self, z: jax.Array, cond: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+        """Maps the latent to data: ``z -> (x, log_det of the inverse map)``."""
+        total = 0.0
+        for block in reversed(self.blocks):
+            z, log_det = block.inverse(z, cond)
+            total = total + log_det
+        return z, total
+
+    def bijector(self, cond: jax.Array | None = None, event_ndims: int = 1) -> "distrax.Bijector":
+        """Returns the flow as a distrax bijector whose forward direction is data to latent.
+
+        Call it on a bound module: ``flow.bind(variables).bijector(cond)``.
+
+        Args:
+          cond: (batch, ...) condition of every row or map.
+          event_ndims: 1 for rows (C,), 3 for maps (H, W, C).
+        """
+        from flowad_jax.flows import bijector
+
+        return bijector.FlowBijector(self._bound(), cond, event_ndims)
+
+    def distribution(
+        self, event_shape: tuple[int, ...], cond: jax.Array | None = None
+    ) -> "distrax.Transformed":
+        """Returns the density of the data as a distrax distribution (`log_prob`, `sample`).
+
+        Args:
+          event_shape: shape of one datum: (C,) or (H, W, C).
+          cond: (batch, ...) condition; its batch becomes the batch of the distribution.
+        """
+        from flowad_jax.flows import bijector
+
+        return bijector.data_distribution(self._bound(), event_shape, cond)
+
+    def _bound(self) -> "Flow":
+        if self.scope is None:
+            raise UserError("bind the flow to its variables first: flow.bind(variables)")
+        return self

@@ -1,0 +1,247 @@
+"""CFLOW-AD: one conditional flow per scale, shared by all positions of its feature map.
+
+Gudovskiy, Ishizaka, Kozuka: "CFLOW-AD: Real-Time Unsupervised Anomaly Detection with Localization
+via Conditional Normalizing Flows", WACV 2022. Read from top to bottom: decoders, loss, fibre
+batches, likelihood maps, scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flowad_jax import ops
+from flowad_jax.errors import UserError
+from flowad_jax.flows import Clamp, Flow, cflow_decoder, position_code
+from flowad_jax.flows.coupling import CLAMPS
+from flowad_jax.flows.permutation import KINDS as PERMUTATIONS
+from flowad_jax.lookup import nearest
+from flowad_jax.types import Batch, Calibration, Method, Phase, Scores, Tree
+
+OBJECTIVES = {
+    # Keeps the loss positive and stops rewarding likelihoods above 1 per dimension.
+    "log_sigmoid": lambda log_prob: jax.nn.softplus(-log_prob),
+    "nll": lambda log_prob: -log_prob,
+}
+
+
+def build(
+    condition: int = 128,
+    blocks: int = 8,
+    clamp: float = 1.9,
+    clamp_kind: str = "tanh",
+    permutation: str = "soft",
+    fibre_size: int = 256,
+    objective: str = "log_sigmoid",
+) -> Method:
+    """Assembles CFLOW-AD; the defaults are the published settings.
+
+    Args:
+      condition: P, size of the position code, a multiple of 4; 0 for the unconditional ablation.
+      blocks: coupling blocks per decoder.
+      clamp: bound alpha of the log-scale.
+      clamp_kind: ``"tanh"`` (FrEIA 0.2) or ``"tanh_ratio"`` (FrEIA since August 2023).
+      permutation: ``"soft"`` rotations or ``"hard"`` channel orders.
+      fibre_size: N, rows per gradient step.
+      objective: ``"log_sigmoid"`` as released, ``"nll"`` as written in the paper.
+
+    Raises:
+      UserError: an option has a value that does not exist.
+    """
+    _check_choice("objective", objective, OBJECTIVES)
+    _check_choice("clamp_kind", clamp_kind, CLAMPS)
+    _check_choice("permutation", permutation, PERMUTATIONS)
+    for name, value in (("blocks", blocks), ("fibre_size", fibre_size)):
+        if value < 1:
+            raise UserError(f"method.{name}={value}: must be at least 1")
+    if condition:
+        position_code(condition, 1, 1)
+    decoders = _Decoders(condition, blocks, Clamp(clamp, clamp_kind), permutation)
+    fibres = _FibreBatches(decoders, fibre_size, objective)
+    return Method(
+        needs=frozenset(),
+        init=decoders.init,
+        phases=fibres.phases,
+        log_probs=decoders.log_probs,
+        calibrate=calibrate,
+        aggregate=aggregate,
+    )
+
+
+def _check_choice(key: str, value: str, choices: Iterable[str]) -> None:
+    if value not in choices:
+        raise UserError(f"method.{key}='{value}': {nearest(value, choices)}")
+
+
+def group(scale: int) -> str:
+    """Name of the parameter group of one scale."""
+    return f"scale{scale}"
+
+
+@dataclass(frozen=True)
+class _Decoders:
+    """The flows of all scales and what they say about feature maps."""
+
+    condition: int
+    blocks: int
+    clamp: Clamp
+    permutation: str
+
+    def flow(self, channels: int) -> Flow:
+        return cflow_decoder(channels, self.blocks, self.clamp, self.permutation)
+
+    def code(self, height: int, width: int) -> jax.Array | None:
+        """Condition of every position (h*w, P), or None for the unconditional decoder."""
+        if not self.condition:
+            return None
+        return jnp.asarray(position_code(self.condition, height, width)).reshape(height * width, -1)
+
+    def init(self, rng: jax.Array, maps: Sequence[jax.Array]) -> dict[str, Tree]:
+        """Draws parameters and permutations; of the maps only the shapes matter."""
+        variables: dict[str, Tree] = {"params": {}, "constants": {}}
+        for scale, feature_map in enumerate(maps):
+            _, height, width, channels = feature_map.shape
+            code = self.code(height, width)
+            row = jnp.zeros((1, channels))
+            made = self.flow(channels).init(
+                jax.random.fold_in(rng, scale), row, None if code is None else code[:1]
+            )
+            for collection, tree in made.items():
+                variables[collection][group(scale)] = tree
+        return variables
+
+    def log_prob(
+        self, params: Tree, constants: Tree, rows: jax.Array, cond: jax.Array | None
+    ) -> jax.Array:
+        """Log-likelihood per dimension (N,) of rows (N, C)."""
+        flow = self.flow(rows.shape[-1])
+        z, log_det = flow.apply({"params": params, "constants": constants}, rows, cond)
+        return ops.gaussian_log_prob_per_dim(z, log_det)
+
+    def log_probs(
+        self, variables: Mapping[str, Tree], maps: Sequence[jax.Array]
+    ) -> tuple[jax.Array, ...]:
+        """Log-likelihood maps (B, h, w) of all scales, one image at a time to bound memory."""
+        out = []
+        for scale, feature_map in enumerate(maps):
+            _, height, width, channels = feature_map.shape
+            params = variables["params"][group(scale)]
+            constants = variables["constants"][group(scale)]
+            code = self.code(height, width)
+
+            def one_image(rows, params=params, constants=constants, code=code):
+                return self.log_prob(params, constants, rows, code)
+
+            rows = feature_map.reshape(-1, height * width, channels)
+            out.append(jax.lax.map(one_image, rows).reshape(-1, height, width))
+        return tuple(out)
+
+
+@dataclass(frozen=True)
+class _FibreBatches:
+    """Training on shuffled fibres: every chunk of N rows of a scale is one gradient step."""
+
+    decoders: _Decoders
+    fibre_size: int
+    objective: str
+
+    def phases(
+        self, constants: Tree, maps: Sequence[jax.Array], batch: Batch, rng: jax.Array
+    ) -> tuple[Phase, ...]:
+        """Makes one phase per scale, in order; each visits all fibres of the image batch once."""
+        return tuple(
+            self._phase(constants, scale, feature_map, batch.weight, jax.random.fold_in(rng, scale))
+            for scale, feature_map in enumerate(maps)
+        )
+
+    def _phase(self, constants, scale, feature_map, image_weight, rng) -> Phase:
+        _, height, width, _ = feature_map.shape
+        code = self.decoders.code(height, width)
+        rows = ops.fibres(feature_map)
+        weight = jnp.repeat(image_weight, height * width)
+        order, active = self._chunks(rng, weight)
+        minibatches = {
+            "rows": rows[order],
+            "position": order % (height * width),
+            "weight": weight[order],
+        }
+        name = group(scale)
+
+        def loss_fn(params: Tree, minibatch: Tree) -> jax.Array:
+            cond = None if code is None else code[minibatch["position"]]
+            log_prob = self.decoders.log_prob(
+                params[name], constants[name], minibatch["rows"], cond
+            )
+            loss = OBJECTIVES[self.objective](log_prob)
+            return jnp.sum(minibatch["weight"] * loss) / jnp.sum(minibatch["weight"])
+
+        return Phase((name,), loss_fn, minibatches, active)
+
+    def _chunks(self, rng: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Shuffles row indices into (steps, N) chunks and says which chunks train.
+
+        As in the reference, rows that do not fill a chunk are dropped (other ones each time).
+        Rows of padding images sort last, so a chunk is whole or not used; only where no whole
+        chunk exists does a partial one train, where the reference stops with an error.
+        """
+        size = min(self.fibre_size, len(weight))
+        steps = len(weight) // size
+        key = jax.random.uniform(rng, weight.shape) + jnp.where(weight > 0, 0.0, 2.0)
+        order = jnp.argsort(key)[: steps * size].reshape(steps, size)
+        real = jnp.sum(weight > 0)
+        whole = (jnp.arange(steps) + 1) * size <= real
+        return order, whole | ((jnp.arange(steps) == 0) & (real > 0))
+
+
+def calibrate(log_probs: Sequence[np.ndarray], image_size: tuple[int, int]) -> Calibration:
+    """Fits on normal images the constants that the paper takes from the test set.
+
+    Args:
+      log_probs: L arrays (N, h, w) of normal images.
+      image_size: (H, W) of the maps.
+    """
+    scale_max = np.array([np.max(values) for values in log_probs], np.float64)
+    total = _likelihood_map(log_probs, scale_max, image_size)
+    return Calibration(scale_max, np.float64(max(image.max() for image in total)))
+
+
+def aggregate(
+    log_probs: Sequence[np.ndarray],
+    image_size: tuple[int, int],
+    calibration: Calibration | None = None,
+) -> Scores:
+    """Turns likelihood maps into anomaly maps and image scores (section 3.3, "scoring").
+
+    Per scale the maximum is subtracted, the rest exponentiated and resized with coinciding
+    corners; the sum over scales is subtracted from its maximum. The score of an image is the
+    maximum of its map.
+
+    Args:
+      log_probs: L arrays (N, h, w).
+      image_size: (H, W) of the maps.
+      calibration: maxima from normal images, so that a score depends on its image alone; None
+        takes them from the images at hand, the paper's transductive form.
+
+    Returns:
+      Scores with float64 maps: in float32 the most anomalous pixels would tie.
+    """
+    if calibration is None:
+        calibration = calibrate(log_probs, image_size)
+    pixel = np.stack(list(_likelihood_map(log_probs, calibration.scale_max, image_size)))
+    np.subtract(calibration.map_max, pixel, out=pixel)
+    return Scores(image=pixel.max(axis=(1, 2)), pixel=pixel)
+
+
+def _likelihood_map(log_probs, scale_max, image_size):
+    """Yields the summed likelihood map (H, W) of every image, in float64."""
+    for scales in zip(*log_probs, strict=True):
+        yield sum(
+            ops.resize_align_corners(
+                np.exp(np.asarray(values, np.float64) - highest)[None], image_size
+            )[0]
+            for values, highest in zip(scales, scale_max, strict=True)
+        )

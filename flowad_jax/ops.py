@@ -1,0 +1,60 @@
+"""Small numerical pieces that several systems share. Maps are channels last."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+LOG_2PI = math.log(2.0 * math.pi)
+
+
+def softplus(x: jax.Array, beta: float = 1.0) -> jax.Array:
+    """PyTorch's softplus: ``log(1 + exp(beta x)) / beta``, the identity where ``beta x > 20``."""
+    return jnp.where(beta * x > 20.0, x, jax.nn.softplus(beta * x) / beta)
+
+
+def gaussian_log_prob_per_dim(z: jax.Array, log_det: jax.Array) -> jax.Array:
+    """Log-likelihood of a flow under a standard normal, divided by the number of channels.
+
+    Dividing by C keeps the values of scales with different widths comparable
+    (CFLOW-AD, section 3.3).
+
+    Args:
+      z: (N, C) latent rows.
+      log_det: (N,) log-determinants of the map that gave them.
+
+    Returns:
+      (N,) nats per dimension.
+    """
+    channels = z.shape[-1]
+    log_prob = -0.5 * (channels * LOG_2PI + jnp.sum(z**2, axis=-1)) + log_det
+    return log_prob / channels
+
+
+def fibres(feature_map: jax.Array) -> jax.Array:
+    """Reshapes a map (B, h, w, C) into its fibres (B*h*w, C): image-major, then row, then column."""
+    return feature_map.reshape(-1, feature_map.shape[-1])
+
+
+def interpolation_matrix(size: int, target: int) -> np.ndarray:
+    """Weights (target, size) of linear resizing in which the corner samples coincide.
+
+    This is PyTorch's ``align_corners=True``; resizing a map is one product per axis.
+    """
+    position = np.linspace(0.0, size - 1.0, target)
+    left = np.clip(np.floor(position).astype(int), 0, max(size - 2, 0))
+    right = np.minimum(left + 1, size - 1)
+    fraction = position - left
+    weights = np.zeros((target, size))
+    rows = np.arange(target)
+    np.add.at(weights, (rows, left), 1.0 - fraction)
+    np.add.at(weights, (rows, right), fraction)
+    return weights
+
+
+def resize_align_corners(maps: np.ndarray, target: tuple[int, int]) -> np.ndarray:
+    """Resizes maps (N, h, w) to (N, H, W) bilinearly with coinciding corners, in their dtype."""
+    rows = interpolation_matrix(maps.shape[1], target[0]).astype(maps.dtype)
+    columns = interpolation_matrix(maps.shape[2], target[1]).astype(maps.dtype)
+    return rows @ maps @ columns.T

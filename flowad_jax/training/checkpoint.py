@@ -1,0 +1,120 @@
+"""Checkpoints of a run: state, position in the data, calibration. The only user of Orbax."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+
+from flowad_jax.errors import UserError
+from flowad_jax.types import TrainState
+
+FOLDER = "checkpoints"
+
+
+class Position(NamedTuple):
+    """Where in the data a run stands: ``epoch`` is under way, ``batch`` its next image batch."""
+
+    epoch: int
+    batch: int
+
+
+class Checkpoints:
+    """The checkpoints of a workdir; the newest two are kept.
+
+    Orbax writes into a temporary folder and renames it, so that an interrupted or failed write
+    leaves the earlier checkpoints as they were.
+    """
+
+    def __init__(self, workdir: Path):
+        """Opens the folder below ``workdir``; it is created at the first save."""
+        self._workdir = workdir
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=2, create=True, enable_async_checkpointing=False
+        )
+        self._manager = ocp.CheckpointManager(workdir / FOLDER, options=options)
+
+    def __enter__(self) -> Checkpoints:
+        """Returns itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Closes the manager."""
+        self._manager.close()
+
+    @property
+    def latest(self) -> int | None:
+        """Step of the newest complete checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, position: Position, meta: dict[str, Any]) -> None:
+        """Writes a checkpoint and waits until it is complete.
+
+        Args:
+          state: what to save, under the step it holds.
+          position: where training goes on.
+          meta: further JSON values, such as the encoder's checksum.
+
+        Raises:
+          UserError: it cannot be written; earlier checkpoints are intact.
+        """
+        step = int(state.step)
+        if step == self.latest:
+            return
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state._asdict()),
+            meta=ocp.args.JsonSave({"position": list(position), **meta}),
+        )
+        try:
+            self._manager.save(step, args=items)
+        except (OSError, ValueError, RuntimeError) as error:
+            kept = "no earlier one exists" if self.latest is None else f"step {self.latest} is kept"
+            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            raise UserError(
+                f"cannot write a checkpoint into {self._workdir}: {reason} ({kept})"
+            ) from error
+
+    def restore(self, like: TrainState) -> tuple[TrainState, Position, dict[str, Any]]:
+        """Reads the newest checkpoint.
+
+        Args:
+          like: a state of the same shapes, concrete or abstract.
+
+        Returns:
+          The state, the position, and the other values given to `save`.
+
+        Raises:
+          UserError: there is none, it is damaged, or it has other shapes.
+        """
+        step = self.latest
+        if step is None:
+            raise UserError(f"{self._workdir} holds no complete checkpoint: train first")
+        target = jax.tree.map(_abstract, like._asdict())
+        items = ocp.args.Composite(
+            state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore()
+        )
+        try:
+            restored = self._manager.restore(step, args=items)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise UserError(
+                f"checkpoint {step} in {self._workdir} cannot be restored: {reason}; delete "
+                f"{FOLDER}/{step} to go back to the one before"
+            ) from error
+        meta = dict(restored["meta"])
+        return TrainState(**restored["state"]), Position(*meta.pop("position")), meta
+
+
+def _abstract(leaf: Any) -> Any:
+    if not hasattr(leaf, "shape"):
+        return leaf
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)

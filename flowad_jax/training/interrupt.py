@@ -1,0 +1,63 @@
+"""Ctrl-C and SIGTERM ask the loop to save and stop; they never cut it in the middle."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from flowad_jax.training.checkpoint import Position
+
+
+class Interrupted(Exception):
+    """A run stopped on request after saving its state; the same command resumes it."""
+
+    def __init__(self, signum: int, position: Position, path: Path):
+        """Keeps the signal, where the run stood, and its workdir."""
+        name = signal.Signals(signum).name
+        super().__init__(
+            f"{name}: saved at epoch {position.epoch}, batch {position.batch} in {path}; "
+            "the same command resumes"
+        )
+        # The convention of shells for a process that a signal ended.
+        self.exit_code = 128 + signum
+
+
+class Signals:
+    """While open, remembers the first signal; a second one has its usual effect.
+
+    Attributes:
+      received: number of the signal, or 0.
+    """
+
+    def __init__(self) -> None:
+        """Nothing received yet."""
+        self.received = 0
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        """Installs the handlers; outside the main thread signals stay as they are."""
+        if threading.current_thread() is threading.main_thread():
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                self._previous[signum] = signal.signal(signum, self._receive)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Puts the earlier handlers back."""
+        self._restore()
+
+    def _receive(self, signum: int, frame: FrameType | None) -> None:
+        self.received = signum
+        self._restore()
+
+    def _restore(self) -> None:
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)
+        self._previous.clear()

@@ -1,0 +1,73 @@
+"""What a run writes down while it goes: JSON lines and TensorBoard scalars."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import tensorboardX
+
+from flowad_jax import files
+
+METRICS = "metrics.jsonl"
+
+
+class MetricsLog:
+    """Appends to ``metrics.jsonl`` and to TensorBoard event files in ``tensorboard/``."""
+
+    def __init__(self, workdir: Path, step: int):
+        """Opens the log of a run that stands at ``step``; later lines of a lost future go."""
+        self._path = workdir / METRICS
+        kept = [row for row in read(workdir) if row["step"] <= step]
+        files.write_text(self._path, "".join(json.dumps(row) + "\n" for row in kept))
+        with files.writing(workdir):
+            self._board = tensorboardX.SummaryWriter(
+                str(workdir / "tensorboard"), purge_step=step + 1 if step else None
+            )
+
+    def __enter__(self) -> MetricsLog:
+        """Returns itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Closes the event file."""
+        self._board.close()
+
+    def write(self, kind: str, step: int, epoch: int, values: dict[str, float]) -> None:
+        """Adds one row.
+
+        Args:
+          kind: ``"train"`` or ``"eval"``.
+          step: image batches seen.
+          epoch: epochs completed.
+          values: numbers by name; NaN, where undefined, is left out.
+        """
+        values = {name: value for name, value in values.items() if not math.isnan(value)}
+        row = {"kind": kind, "step": step, "epoch": epoch, **values}
+        with files.writing(self._path), self._path.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(row) + "\n")
+        for name, value in values.items():
+            self._board.add_scalar(f"{kind}/{name}", value, step)
+        self._board.flush()
+
+
+def read(workdir: Path) -> list[dict[str, Any]]:
+    """Returns the rows written so far; a last line cut off by a crash is left out."""
+    path = workdir / METRICS
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows

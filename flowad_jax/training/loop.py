@@ -1,0 +1,169 @@
+"""The training loop: batches in, checkpoints, metrics and results out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import config_dict
+from tqdm import tqdm
+
+from flowad_jax.errors import UserError
+from flowad_jax.training import summary, workdir
+from flowad_jax.training.checkpoint import Checkpoints, Position
+from flowad_jax.training.interrupt import Interrupted, Signals
+from flowad_jax.training.logging import MetricsLog
+from flowad_jax.training.step import init_state, make_train_step
+from flowad_jax.training.system import System, build
+from flowad_jax.types import TrainState
+
+log = logging.getLogger("flowad_jax")
+
+
+def train(config: config_dict.ConfigDict, directory: str | Path) -> dict[str, Any]:
+    """Trains, or goes on with, the run of a workdir; then evaluates and reports.
+
+    Args:
+      config: the recipe, see `configs/base.py`.
+      directory: the workdir; created if needed.
+
+    Returns:
+      The contents of ``results.json``.
+
+    Raises:
+      UserError: something the user can fix; the workdir keeps its last good state.
+      Interrupted: a signal asked to stop; the state was saved.
+    """
+    system = build(config)
+    path = workdir.claim(directory, config)
+    with Checkpoints(path) as checkpoints, Signals() as signals:
+        return _Run(system, path, checkpoints, signals).finish()
+
+
+def fresh_state(system: System) -> TrainState:
+    """Draws the initial state that the config's seed stands for."""
+    image = system.example_batch().image
+    maps = jax.eval_shape(system.encoder.apply, system.encoder.variables, image)
+    zeros = tuple(jax.numpy.zeros((1, *m.shape[1:]), m.dtype) for m in maps)
+    return init_state(system.method, system.optimizer, zeros, system.config.seed)
+
+
+class _Run:
+    """One call of `train`: the state, where it stands in the data, and its clocks."""
+
+    def __init__(self, system: System, path: Path, checkpoints: Checkpoints, signals: Signals):
+        self.system = system
+        self.path = path
+        self.checkpoints = checkpoints
+        self.signals = signals
+        self.config = system.config.train
+        self.steps_per_epoch = len(system.train_loader)
+        self.step = make_train_step(
+            system.encoder, system.method, system.optimizer, system.schedule
+        )
+        self.state, self.position = fresh_state(system), Position(0, 0)
+        self.meta: dict[str, Any] = {
+            "encoder_sha256": system.encoder.source["sha256"],
+            "epoch_seconds": [],
+        }
+        if checkpoints.latest is not None:
+            self._resume()
+
+    def _resume(self) -> None:
+        self.state, self.position, meta = self.checkpoints.restore(self.state)
+        if meta["encoder_sha256"] != self.meta["encoder_sha256"]:
+            raise UserError(
+                f"{self.path} was trained on other encoder weights (sha256 "
+                f"{meta['encoder_sha256'][:12]}..., now {self.meta['encoder_sha256'][:12]}...)"
+            )
+        self.meta = meta
+        log.info("resuming at epoch %d, batch %d", *self.position)
+
+    def finish(self) -> dict[str, Any]:
+        """Trains the epochs that are left and reports."""
+        images = len(self.system.train)
+        with ExitStack() as stack:
+            self.log = stack.enter_context(MetricsLog(self.path, int(self.state.step)))
+            self.bar = stack.enter_context(
+                tqdm(
+                    total=images * self.config.epochs,
+                    initial=images * self.position.epoch,
+                    desc="train",
+                    unit="img",
+                    smoothing=0.05,
+                    disable=None,
+                )
+            )
+            scored = None
+            while self.position.epoch < self.config.epochs:
+                self._epoch()
+                scored = self._after_epoch()
+        timing = {"epoch_seconds": self.meta["epoch_seconds"]}
+        return summary.report(self.system, self.state, self.path, timing, scored)
+
+    def _epoch(self) -> None:
+        """Trains from the current position to the end of its epoch."""
+        epoch, first = self.position
+        started = time.perf_counter()
+        pending: list[dict[str, jax.Array]] = []
+        batches = self.system.train_loader.epoch(epoch, first)
+        for index, batch in enumerate(batches, start=first):
+            self.state, metrics = self.step(self.state, self.system.encoder.variables, batch)
+            self.position = Position(epoch, index + 1)
+            # Reading the step before keeps the device busy with this one.
+            if pending:
+                self._show(pending[-1], index - 1)
+            pending.append(metrics)
+            self.bar.update(int(np.sum(batch.weight)))
+            if self.signals.received:
+                self._stop(batches)
+        if pending:
+            self._show(pending[-1], self.steps_per_epoch - 1)
+            seconds = time.perf_counter() - started
+            if first == 0:
+                self.meta["epoch_seconds"].append(round(seconds, 3))
+            self._log_epoch(pending, seconds)
+        self.position = Position(epoch + 1, 0)
+
+    def _show(self, metrics: dict[str, jax.Array], index: int) -> None:
+        if not bool(metrics["finite"]):
+            bad = [k for k, v in metrics.items() if k.startswith("loss/") and not np.isfinite(v)]
+            raise UserError(
+                f"the loss became NaN or infinite at epoch {self.position.epoch}, batch {index} "
+                f"({', '.join(bad)}): lower train.learning_rate; the last checkpoint in "
+                f"{self.path} is kept"
+            )
+        self.bar.set_postfix(loss=f"{float(metrics['loss']):.4f}", refresh=False)
+
+    def _stop(self, batches: Any) -> None:
+        batches.close()
+        self.checkpoints.save(self.state, self.position, self.meta)
+        raise Interrupted(self.signals.received, self.position, self.path)
+
+    def _log_epoch(self, metrics: list[dict[str, jax.Array]], seconds: float) -> None:
+        host = jax.device_get(metrics)
+        losses = {k: float(np.mean([m[k] for m in host])) for k in host[0] if k.startswith("loss")}
+        images = sum(1 for _ in host) / self.steps_per_epoch * len(self.system.train)
+        values = {
+            **losses,
+            "learning_rate": float(host[-1]["learning_rate"]),
+            "seconds": round(seconds, 3),
+            "images_per_second": round(images / seconds, 2),
+        }
+        self.log.write("train", int(self.state.step), self.position.epoch + 1, values)
+
+    def _after_epoch(self) -> summary.Scored | None:
+        done, last = self.position.epoch, self.position.epoch == self.config.epochs
+        if last or done % self.config.checkpoint_every == 0:
+            self.checkpoints.save(self.state, self.position, self.meta)
+        if not (last or done % self.config.eval_every == 0):
+            return None
+        scored = summary.score(self.system, self.state)
+        self.log.write("eval", int(self.state.step), done, scored.metrics)
+        self.bar.write(f"epoch {done}: {summary.one_line(scored.metrics)}")
+        return scored

@@ -1,0 +1,103 @@
+"""The only place that applies gradients: encode a batch once, then run the phases of the method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from flowad_jax.training.optim import Adam
+from flowad_jax.training.schedules import Schedule
+from flowad_jax.types import Batch, Encoder, Method, Phase, TrainState, Tree
+
+Metrics = dict[str, jax.Array]
+
+
+def init_state(method: Method, optimizer: Adam, maps: Sequence[jax.Array], seed: int) -> TrainState:
+    """Draws a fresh state; of the maps (L of them, (B, h, w, C)) only the shapes matter."""
+    init_rng, rng = jax.random.split(jax.random.key(seed))
+    variables = jax.jit(lambda rng: method.init(rng, maps))(init_rng)
+    params = variables["params"]
+    opt_state = {group: optimizer.init(tree) for group, tree in params.items()}
+    return TrainState(jnp.zeros((), jnp.int32), params, opt_state, variables["constants"], rng)
+
+
+def make_train_step(
+    encoder: Encoder, method: Method, optimizer: Adam, schedule: Schedule
+) -> Callable[[TrainState, Tree, Batch], tuple[TrainState, Metrics]]:
+    """Returns the jitted ``(state, encoder variables, batch) -> (state, metrics)``.
+
+    The weights of the encoder are an argument, never a constant of the program. The old state is
+    donated: do not use it after the call.
+    """
+    on_maps = make_maps_step(method, optimizer, schedule)
+
+    def train_step(state: TrainState, encoder_variables: Tree, batch: Batch):
+        return on_maps(state, encoder.apply(encoder_variables, batch.image), batch)
+
+    return jax.jit(train_step, donate_argnums=0)
+
+
+def make_maps_step(
+    method: Method, optimizer: Adam, schedule: Schedule
+) -> Callable[[TrainState, Sequence[jax.Array], Batch], tuple[TrainState, Metrics]]:
+    """Returns the step on feature maps, not jitted: ``(state, maps, batch) -> (state, metrics)``.
+
+    Metrics are ``learning_rate``, the mean ``loss`` over all gradient steps, ``loss/<groups>`` of
+    each phase, and ``finite``, false as soon as one loss was not.
+    """
+
+    def maps_step(state: TrainState, maps: Sequence[jax.Array], batch: Batch):
+        rng = jax.random.fold_in(state.rng, state.step)
+        learning_rate = schedule(state.step)
+        losses = {}
+        for phase in method.phases(state.constants, maps, batch, rng):
+            state, loss = _run_phase(state, phase, optimizer, learning_rate)
+            losses["+".join(phase.trains)] = (loss, phase.active)
+        return state._replace(step=state.step + 1), _metrics(losses, learning_rate)
+
+    return maps_step
+
+
+def _run_phase(
+    state: TrainState, phase: Phase, optimizer: Adam, learning_rate: jax.Array
+) -> tuple[TrainState, jax.Array]:
+    """Scans the gradient steps of one phase; returns the state and the loss of every step."""
+
+    def train(carry, minibatch):
+        params, opt_state = carry
+        loss, grads = jax.value_and_grad(phase.loss_fn)(params, minibatch)
+        new = {g: optimizer.update(grads[g], opt_state[g], params[g], learning_rate) for g in grads}
+        params, opt_state = ({g: pair[i] for g, pair in new.items()} for i in (0, 1))
+        return (params, opt_state), loss
+
+    def skip(carry, minibatch):
+        del minibatch
+        return carry, jnp.zeros(())
+
+    def one_step(carry, step):
+        active, minibatch = step
+        return jax.lax.cond(active, train, skip, carry, minibatch)
+
+    params, opt_state = dict(state.params), dict(state.opt_state)
+    carry = tuple({g: tree[g] for g in phase.trains} for tree in (params, opt_state))
+    carry, losses = jax.lax.scan(one_step, carry, (phase.active, phase.minibatches))
+    params.update(carry[0])
+    opt_state.update(carry[1])
+    for group in params.keys() - set(phase.trains):
+        params[group], opt_state[group] = optimizer.rest(
+            params[group], opt_state[group], jnp.sum(phase.active), learning_rate
+        )
+    return state._replace(params=params, opt_state=opt_state), losses
+
+
+def _metrics(losses: dict[str, tuple[jax.Array, jax.Array]], learning_rate: jax.Array) -> Metrics:
+    totals = {name: jnp.sum(loss) for name, (loss, _) in losses.items()}
+    steps = {name: jnp.sum(active) for name, (_, active) in losses.items()}
+    metrics = {f"loss/{name}": totals[name] / jnp.maximum(steps[name], 1) for name in losses}
+    total = sum(totals.values())
+    metrics["loss"] = total / jnp.maximum(sum(steps.values()), 1)
+    metrics["finite"] = jnp.isfinite(total)
+    metrics["learning_rate"] = learning_rate
+    return metrics

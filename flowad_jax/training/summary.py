@@ -1,0 +1,146 @@
+"""Scores a state on the test set and writes what a person reads: results and pictures."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flowad_jax.evaluation import metrics, pictures, results
+from flowad_jax.training import logging as metrics_log
+from flowad_jax.training import workdir
+from flowad_jax.training.checkpoint import Checkpoints
+from flowad_jax.training.system import System, build
+from flowad_jax.types import Scores, TrainState
+
+log = logging.getLogger("flowad_jax")
+
+
+class Scored(NamedTuple):
+    """Scores of the test set and what they amount to.
+
+    Attributes:
+      scores: image scores and anomaly maps.
+      masks: (N, H, W) bool at network size, or None.
+      metrics: fractions of 1, NaN where undefined.
+      seconds: from files to scores, metrics not included.
+    """
+
+    scores: Scores
+    masks: np.ndarray | None
+    metrics: dict[str, float]
+    seconds: float
+
+
+def score(system: System, state: TrainState) -> Scored:
+    """Scores the test images with the parameters of a state."""
+    variables = {"params": state.params, "constants": state.constants}
+    evaluator, config = system.evaluator, system.config.eval
+    calibration = None
+    if config.scoring == "calibrated":
+        loader = system.calibration_loader
+        count = min(config.calibration_images, len(system.train))
+        normal = evaluator.likelihoods(variables, loader.epoch(0), count, "calibrate")
+        calibration = evaluator.calibrate(normal)
+    started = time.perf_counter()
+    batches = system.test_loader.epoch(0)
+    seen = evaluator.likelihoods(variables, batches, len(system.test), "evaluate")
+    scores = evaluator.scores(seen, calibration)
+    seconds = time.perf_counter() - started
+    masks = seen.masks if system.test.has_masks else None
+    values = metrics.evaluate(system.test.labels, scores.image, masks, scores.pixel, scores.overlap)
+    return Scored(scores, masks, values, seconds)
+
+
+def report(
+    system: System, state: TrainState, path: Path, timing: dict[str, Any], scored: Scored | None
+) -> dict[str, Any]:
+    """Writes results.json, results.md and the pictures of a finished run; returns the results."""
+    scored = scored or score(system, state)
+    written = {
+        "method": system.config.method.name,
+        "data": {
+            "name": system.config.data.name,
+            "category": system.config.data.category,
+            "image_size": system.config.data.image_size,
+            "train": system.train.describe(),
+            "test": system.test.describe(),
+        },
+        "encoder": {key: system.encoder.source[key] for key in ("name", "weights", "sha256")},
+        "seed": system.config.seed,
+        "scoring": system.config.eval.scoring,
+        "epochs": system.config.train.epochs,
+        "columns": {"last": scored.metrics, "oracle": _oracle(path)},
+        "undefined": metrics.undefined(system.test.labels, scored.masks),
+        "timing": _timing(system, timing, scored),
+        "versions": results.versions(),
+        "commands": [f"python eval.py --workdir={path.name}"],
+        "pictures": _pictures(system, path, scored),
+    }
+    results.write(path, written)
+    return written
+
+
+def evaluate_workdir(directory: str | Path, scoring: str | None = None) -> dict[str, Any]:
+    """Scores the newest checkpoint of a workdir again and rewrites its report.
+
+    Args:
+      directory: a workdir of `train`.
+      scoring: ``"calibrated"`` or ``"transductive"`` instead of the config's choice.
+    """
+    from flowad_jax.training.loop import fresh_state
+
+    config = workdir.load_config(directory)
+    if scoring:
+        config.eval.scoring = scoring
+    path = Path(directory).absolute()
+    system = build(config)
+    with Checkpoints(path) as checkpoints:
+        state, position, meta = checkpoints.restore(fresh_state(system))
+    if position.epoch < config.train.epochs:
+        log.warning("training stopped in epoch %d of %d", position.epoch, config.train.epochs)
+    return report(system, state, path, {"epoch_seconds": meta["epoch_seconds"]}, None)
+
+
+def one_line(values: dict[str, float]) -> str:
+    """The main metrics in percent, on one line."""
+    names = ("image_auroc", "pixel_auroc", "aupro_0.30")
+    return "  ".join(f"{name} {100 * values[name]:.2f}" for name in names)
+
+
+def _oracle(path: Path) -> dict[str, Any]:
+    """The epoch with the best image AUROC on the test set, as logged: a bound, not a result."""
+    rows = [row for row in metrics_log.read(path) if row["kind"] == "eval"]
+    if not any("image_auroc" in row for row in rows):
+        return {}
+    best = max(rows, key=lambda row: (row.get("image_auroc", 0), row.get("pixel_auroc", 0)))
+    return {key: value for key, value in best.items() if key not in ("kind", "step")}
+
+
+def _timing(system: System, timing: dict[str, Any], scored: Scored) -> dict[str, Any]:
+    # The first epoch holds compilation; with one epoch there is no other figure to give.
+    epochs = timing["epoch_seconds"][1:] or timing["epoch_seconds"]
+    seconds = statistics.median(epochs) if epochs else None
+    return {
+        "seconds_per_epoch": seconds,
+        "train_images_per_second": round(len(system.train) / seconds, 2) if seconds else None,
+        "test_images_per_second": round(len(system.test) / scored.seconds, 2),
+    }
+
+
+def _pictures(system: System, path: Path, scored: Scored) -> list[str]:
+    """Draws panels, curves and histogram; returns their paths relative to the workdir."""
+    per_kind = system.config.eval.pictures_per_kind
+    if not per_kind:
+        return []
+    test, (image, maps, overlap) = system.test, scored.scores
+    folder = path / "images"
+    return [
+        pictures.save_roc(folder / "roc.png", test.labels, image, scored.masks, maps, overlap),
+        pictures.save_histogram(folder / "histogram.png", test.labels, test.kinds, image),
+        *pictures.save_panels(folder, test, maps, image, per_kind=per_kind),
+    ]

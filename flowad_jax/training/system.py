@@ -1,0 +1,206 @@
+"""From a config to the parts of a run, each found by its name."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ml_collections import config_dict
+
+from flowad_jax import lookup
+from flowad_jax.data import transforms
+from flowad_jax.data.pipeline import Loader
+from flowad_jax.data.record import Record, Source
+from flowad_jax.encoders.load import load
+from flowad_jax.errors import UserError
+from flowad_jax.evaluation.evaluate import Evaluator
+from flowad_jax.training.optim import Adam
+from flowad_jax.types import Batch, Encoder, Method
+
+log = logging.getLogger("flowad_jax")
+
+
+@dataclass(frozen=True)
+class System:
+    """Everything that a config describes, ready to train or to evaluate.
+
+    Attributes:
+      config: the recipe.
+      encoder: the frozen network.
+      method: the anomaly detector as pure functions.
+      train, test: the image sources.
+      train_loader: shuffled and augmented batches.
+      test_loader: batches of the test images in order.
+      calibration_loader: batches of some training images, as they are.
+      evaluator: computes scores.
+    """
+
+    config: config_dict.ConfigDict
+    encoder: Encoder
+    method: Method
+    train: Source
+    test: Source
+    train_loader: Loader
+    test_loader: Loader
+    calibration_loader: Loader
+    evaluator: Evaluator
+
+    @property
+    def optimizer(self) -> Adam:
+        """The optimizer of all parameter groups."""
+        return Adam(idle=self.config.train.adam_idle)
+
+    @property
+    def schedule(self) -> Callable:
+        """Learning rate by image batch."""
+        train = self.config.train
+        return _call(
+            "train.schedule",
+            "flowad_jax.training",
+            train.schedule,
+            learning_rate=train.learning_rate,
+            epochs=train.epochs,
+            steps_per_epoch=len(self.train_loader),
+        )
+
+    def example_batch(self) -> Batch:
+        """The first training batch, for shapes."""
+        batches: Iterator[Batch] = self.train_loader.epoch(0)
+        return next(batches)
+
+
+def build(config: config_dict.ConfigDict) -> System:
+    """Builds all parts of a run.
+
+    Raises:
+      UserError: a name or value of the config does not work; the message says which.
+    """
+    _check_numbers(config)
+    encoder = load(seed=config.seed, **config.encoder)
+    log.info("encoder %s, weights %s", encoder.spec.name, encoder.source["weights"])
+    size = config.data.image_size
+    if encoder.spec.fixed_size not in (None, size):
+        fixed = encoder.spec.fixed_size
+        raise UserError(f"data.image_size={size}: {encoder.spec.name} only works with {fixed}")
+    method = _call("method", "flowad_jax.methods", config.method)
+    train, test = (_source(config, split) for split in ("train", "test"))
+    log.info(
+        "%s %s: %d images to train, %d good and %d anomalous to test",
+        config.data.name,
+        config.data.category,
+        len(train),
+        np.sum(test.labels == 0),
+        np.sum(test.labels == 1),
+    )
+    loader = _loader_factory(config, encoder)
+    return System(
+        config,
+        encoder,
+        method,
+        train,
+        test,
+        train_loader=loader(
+            train,
+            config.train.batch_size,
+            shuffle=True,
+            rotation_degrees=config.data.rotation_degrees,
+            drop_last=config.data.drop_last,
+        ),
+        test_loader=loader(test, config.eval.batch_size),
+        calibration_loader=loader(
+            Subset(train, config.eval.calibration_images), config.eval.batch_size
+        ),
+        evaluator=Evaluator(encoder, method, (size, size)),
+    )
+
+
+class Subset:
+    """Evenly spaced records of a source."""
+
+    def __init__(self, source: Source, size: int):
+        """Takes ``size`` records, or all if there are fewer."""
+        size = min(size, len(source))
+        self._source = source
+        self._indices = np.linspace(0, len(source) - 1, size).round().astype(int)
+        self.labels = source.labels[self._indices]
+        self.kinds = [source.kinds[i] for i in self._indices]
+        self.paths = [source.paths[i] for i in self._indices]
+        self.has_masks = source.has_masks
+
+    def __len__(self) -> int:
+        """Number of records."""
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Record:
+        """Decodes one record."""
+        return self._source[int(self._indices[index])]
+
+    def describe(self) -> dict[str, Any]:
+        """Counts."""
+        return {"images": len(self)}
+
+
+def _source(config: config_dict.ConfigDict, split: str) -> Source:
+    data = config.data
+    build_source = lookup.find("flowad_jax.data", data.name)
+    return _checked(
+        "data.options", build_source, data.root, data.category, split, **data.options.to_dict()
+    )
+
+
+def _loader_factory(config: config_dict.ConfigDict, encoder: Encoder) -> Callable[..., Loader]:
+    spec = encoder.spec
+    mean, std = transforms.norm(config.data.norm, spec.mean, spec.std)
+
+    def loader(source, batch_size, shuffle=False, rotation_degrees=0.0, drop_last=False) -> Loader:
+        return Loader(
+            source,
+            image_size=config.data.image_size,
+            batch_size=batch_size if shuffle else min(batch_size, len(source)),
+            mean=mean,
+            std=std,
+            seed=config.seed,
+            rotation_degrees=rotation_degrees,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            cache_bytes=config.data.cache_mb * 2**20,
+            workers=config.data.workers,
+        )
+
+    return loader
+
+
+def _call(key: str, package: str, section: config_dict.ConfigDict, **extra: Any) -> Any:
+    """Calls what a section names with the section's other keys."""
+    arguments = section.to_dict()
+    function = lookup.find(package, arguments.pop("name"))
+    return _checked(key, function, **arguments, **extra)
+
+
+def _checked(key: str, function: Callable, *args: Any, **kwargs: Any) -> Any:
+    try:
+        return function(*args, **kwargs)
+    except TypeError as error:
+        raise UserError(f"{key}: {error}") from error
+
+
+def _check_numbers(config: config_dict.ConfigDict) -> None:
+    for key in (
+        "data.image_size",
+        "train.epochs",
+        "train.batch_size",
+        "train.learning_rate",
+        "train.eval_every",
+        "train.checkpoint_every",
+        "eval.batch_size",
+        "eval.calibration_images",
+    ):
+        section, name = key.split(".")
+        if config[section][name] <= 0:
+            raise UserError(f"{key}={config[section][name]}: must be greater than 0")
+    if config.eval.scoring not in ("calibrated", "transductive"):
+        choices = lookup.nearest(config.eval.scoring, ("calibrated", "transductive"))
+        raise UserError(f"eval.scoring='{config.eval.scoring}': {choices}")

@@ -1,0 +1,79 @@
+"""The folder of a run: it belongs to one config, and nothing in it is ever half-written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ml_collections import config_dict
+
+from flowad_jax import files
+from flowad_jax.errors import UserError
+
+CONFIG = "config.json"
+# These sections change what is reported, not what is trained: a resumed run may differ in them.
+FREE_SECTIONS = ("eval",)
+
+
+def claim(path: str | Path, config: config_dict.ConfigDict) -> Path:
+    """Makes a folder the workdir of this config, or finds that it already is.
+
+    Returns:
+      The absolute path.
+
+    Raises:
+      UserError: the folder cannot be written, or belongs to a run of another config.
+    """
+    path = Path(path).absolute()
+    wanted = json.loads(config.to_json())
+    existing = path / CONFIG
+    if existing.exists():
+        difference = _first_difference(wanted, _read(existing))
+        if difference:
+            raise UserError(
+                f"{path} holds a run of another config ({difference}): "
+                "use another --workdir, or the old config to resume"
+            )
+    with files.writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        files.write_text(existing, json.dumps(wanted, indent=2) + "\n")
+    return path
+
+
+def load_config(path: str | Path) -> config_dict.ConfigDict:
+    """Reads the config of a workdir.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    file = Path(path).absolute() / CONFIG
+    if not file.exists():
+        raise UserError(f"{path} is not a workdir: it has no {CONFIG}; train one with train.py")
+    return config_dict.ConfigDict(_read(file), convert_dict=True).lock()
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read ({error}): the workdir is damaged") from error
+
+
+def flatten(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flattens nested dicts to dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in section.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _first_difference(wanted: dict[str, Any], found: dict[str, Any]) -> str | None:
+    new, old = flatten(wanted), flatten(found)
+    for key in sorted(new.keys() | old.keys()):
+        if key.split(".")[0] not in FREE_SECTIONS and new.get(key) != old.get(key):
+            return f"{key}: {old.get(key)!r} there, {new.get(key)!r} here"
+    return None

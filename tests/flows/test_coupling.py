@@ -1,0 +1,73 @@
+"""Facts about the coupling block beyond the laws."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flowad_jax.errors import UserError
+from flowad_jax.flows import MLP, CouplingBlock, cflow_decoder, coupling, permutation
+
+
+def test_a_fresh_decoder_keeps_lengths_and_volume():
+    """At the start a decoder is a product of rotations with tiny couplings in between."""
+    flow = cflow_decoder(32)
+    x, cond = jax.random.normal(jax.random.key(0), (64, 32)), jnp.zeros((64, 8))
+    variables = flow.init(jax.random.key(1), x, cond)
+    z, log_det = flow.apply(variables, x, cond)
+    ratio = jnp.linalg.norm(z, axis=1) / jnp.linalg.norm(x, axis=1)
+    np.testing.assert_allclose(ratio, 1.0, atol=0.25)
+    assert np.abs(log_det).max() < 4.0
+    scale = 0.1 * 2 * np.log1p(np.exp(coupling.GLOBAL_SCALE_INIT / 2))
+    np.testing.assert_allclose(scale, 1.0, rtol=1e-6)
+
+
+def test_every_block_of_a_chain_has_its_own_permutation():
+    flow = cflow_decoder(8, blocks=3)
+    constants = flow.init(jax.random.key(0), jnp.zeros((1, 8)))["constants"]
+    first, second = (constants[f"blocks_{i}"]["permutation"] for i in (0, 1))
+    assert np.abs(first - second).max() > 0.1
+
+
+@pytest.mark.parametrize("channels", [2, 3, 16])
+def test_soft_permutation_is_a_rotation(channels):
+    rotation = permutation.sample(jax.random.key(channels), channels, "soft")
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(channels), atol=1e-5)
+    np.testing.assert_allclose(np.linalg.det(rotation), 1.0, atol=1e-5)
+
+
+def test_hard_permutation_reorders():
+    order = permutation.sample(jax.random.key(0), 9, "hard")
+    x = jnp.arange(9.0)[None]
+    assert sorted(order.tolist()) == list(range(9))
+    np.testing.assert_array_equal(permutation.apply(order, x)[0], np.asarray(order, float))
+    np.testing.assert_array_equal(permutation.invert(order, permutation.apply(order, x)), x)
+
+
+def test_parameter_counts_are_the_published_ones():
+    """Methods table: Wide-ResNet-50-2 taps with a condition of 128 have 81,647,616 parameters."""
+    expected = {512: 5_523_456, 1024: 17_074_176, 2048: 59_049_984}
+    for channels, count in expected.items():
+        flow = cflow_decoder(channels)
+        shapes = jax.eval_shape(
+            flow.init, jax.random.key(0), jnp.zeros((1, channels)), jnp.zeros((1, 128))
+        )
+        assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == count
+
+
+def test_initial_weights_follow_pytorch():
+    net = MLP(64).init(jax.random.key(0), jnp.zeros((1, 128)))["params"]
+    for layer, fan_in in (("hidden", 128), ("out", 256)):
+        for leaf in net[layer].values():
+            assert np.abs(leaf).max() <= fan_in**-0.5
+            np.testing.assert_allclose(np.std(leaf), fan_in**-0.5 / 3**0.5, rtol=0.2)
+
+
+def test_one_channel_is_refused():
+    with pytest.raises(ValueError, match="at least 2 channels"):
+        CouplingBlock(1, MLP).init(jax.random.key(0), jnp.zeros((1, 1)))
+
+
+def test_distribution_needs_variables():
+    with pytest.raises(UserError, match="bind"):
+        cflow_decoder(4).distribution((4,))

@@ -1,0 +1,36 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flowad_jax import ops
+
+
+@pytest.mark.parametrize(("size", "target"), [((3, 4), (7, 9)), ((2, 5), (4, 5)), ((4, 4), (2, 3))])
+def test_resize_keeps_corners_and_ramps(size, target):
+    """A bilinear ramp is resized without error, and corners stay where they are."""
+    rows, columns = np.meshgrid(*(np.linspace(0, 1, n) for n in size), indexing="ij")
+    wide_rows, wide_columns = np.meshgrid(*(np.linspace(0, 1, n) for n in target), indexing="ij")
+    resized = ops.resize_align_corners((2 * rows + 3 * columns)[None], target)[0]
+    np.testing.assert_allclose(resized, 2 * wide_rows + 3 * wide_columns, atol=1e-12)
+
+
+@pytest.mark.live
+def test_resize_agrees_with_torch():
+    torch = pytest.importorskip("torch")
+    maps = np.random.default_rng(0).normal(size=(2, 5, 7))
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(maps)[:, None], size=(16, 11), mode="bilinear", align_corners=True
+    )[:, 0]
+    np.testing.assert_allclose(ops.resize_align_corners(maps, (16, 11)), expected, atol=1e-12)
+
+
+def test_softplus_turns_into_the_identity():
+    x = jnp.array([-3.0, 0.0, 39.0, 41.0, 100.0])
+    exact = np.log1p(np.exp(np.array([-1.5, 0.0, 19.5]))) * 2
+    np.testing.assert_allclose(ops.softplus(x, beta=0.5)[:3], exact, rtol=1e-6)
+    np.testing.assert_array_equal(ops.softplus(x, beta=0.5)[3:], [41.0, 100.0])
+
+
+def test_fibres_are_image_major():
+    rows = ops.fibres(jnp.arange(24).reshape(2, 2, 3, 2))
+    np.testing.assert_array_equal(rows, np.arange(24).reshape(12, 2))
