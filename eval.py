@@ -22,7 +22,7 @@ def main() -> None:
     """Evaluates and prints the headline metrics."""
     from flowad_jax.training.summary import evaluate_workdir, one_line
 
-    results = evaluate_workdir(_WORKDIR.value, _SCORING.value)
+    results = evaluate_workdir(str(_WORKDIR.value), _SCORING.value)
     print(f"last epoch: {one_line(results['columns']['last'])}")
     print(f"results and pictures: {_WORKDIR.value}/results.md")
 

@@ -25,7 +25,7 @@ def main() -> None:
     from flowad_jax.training.loop import train
     from flowad_jax.training.summary import one_line
 
-    results = train(_CONFIG.value, _WORKDIR.value)
+    results = train(_CONFIG.value, str(_WORKDIR.value))
     print(f"last epoch: {one_line(results['columns']['last'])}")
     print(f"results and pictures: {_WORKDIR.value}/results.md")
 

@@ -12,14 +12,19 @@ pixel AUROC 98.62, AUPRO 94.60. Ours: not measured. Meant for a GPU.
 from ml_collections import config_dict
 
 from configs.base import base
-from flowad_jax.data.mvtec import CFLOW_IMAGE_SIZE
+
+# Sides of the input in the authors' commands; 256 for the other categories. They follow the test
+# results: for a comparison that is not about the paper's table use one size for all.
+SIZES = {"transistor": 128} | dict.fromkeys(
+    ("bottle", "carpet", "grid", "leather", "screw", "tile", "toothbrush", "wood", "zipper"), 512
+)
 
 
 def get_config(category: str = "bottle") -> config_dict.ConfigDict:
     """The published settings, with the input size that the authors chose for each category."""
     config = base("cflow", "mvtec")
     config.data.category = category
-    config.data.image_size = CFLOW_IMAGE_SIZE.get(category, 256)
+    config.data.image_size = SIZES.get(category, 256)
     config.data.drop_last = True
     config.encoder.name = "resnet.wide_resnet50_2"
     config.encoder.weights = "wide_resnet50_2.safetensors"

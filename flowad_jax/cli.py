@@ -21,6 +21,7 @@ from ml_collections.config_flags import config_flags
 from flowad_jax.errors import UserError
 from flowad_jax.lookup import nearest
 
+_HELP = frozenset({"--help", "-help", "-h", "-?", "--helpshort", "--helpfull"})
 _OVERRIDE = re.compile(r"--(?:no)?config\.([\w.]+)")
 
 
@@ -93,8 +94,9 @@ def _quiet_logging() -> None:
 def _parse(argv: list[str]) -> list[str]:
     """Parses flags; whatever is wrong with them becomes one line and exit code 2."""
     try:
-        if _asks_for_help(argv):
-            return app.parse_flags_with_usage(argv)
+        if words := _HELP.intersection(argv[1:]):
+            full = "--helpfull" in words
+            app.usage(shorthelp=not full, writeto_stdout=True, exitcode=0)
         rest = flags.FLAGS(argv)
         if "config" in flags.FLAGS and flags.FLAGS["config"].value is not None:
             flags.FLAGS["config"].value.lock()  # a missing file only shows at the first use
@@ -106,10 +108,6 @@ def _parse(argv: list[str]) -> list[str]:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         fail(2, _explain(argv, error))
     raise AssertionError("unreachable")
-
-
-def _asks_for_help(argv: list[str]) -> bool:
-    return any(re.match(r"--?(help|helpshort|helpfull|h|\?)$", word) for word in argv[1:])
 
 
 def _explain(argv: list[str], error: Exception) -> str:

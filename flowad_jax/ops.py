@@ -33,7 +33,7 @@ def gaussian_log_prob_per_dim(z: jax.Array, log_det: jax.Array) -> jax.Array:
 
 
 def fibres(feature_map: jax.Array) -> jax.Array:
-    """Reshapes a map (B, h, w, C) into its fibres (B*h*w, C): image-major, then row, then column."""
+    """Reshapes a map (B, h, w, C) into its fibres (B*h*w, C), image-major, then row by row."""
     return feature_map.reshape(-1, feature_map.shape[-1])
 
 

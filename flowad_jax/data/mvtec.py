@@ -13,26 +13,23 @@ from flowad_jax.data._files import FileSource
 from flowad_jax.errors import UserError
 from flowad_jax.lookup import nearest
 
-# Side of the input in the published CFLOW-AD commands for Wide-ResNet-50-2. The values follow
-# the test results, so a comparison that is not about that table should use one size for all.
-CFLOW_IMAGE_SIZE = {
-    "bottle": 512,
-    "cable": 256,
-    "capsule": 256,
-    "carpet": 512,
-    "grid": 512,
-    "hazelnut": 256,
-    "leather": 512,
-    "metal_nut": 256,
-    "pill": 256,
-    "screw": 512,
-    "tile": 512,
-    "toothbrush": 512,
-    "transistor": 128,
-    "wood": 512,
-    "zipper": 512,
-}
-CATEGORIES = tuple(CFLOW_IMAGE_SIZE)
+CATEGORIES = (
+    "bottle",
+    "cable",
+    "capsule",
+    "carpet",
+    "grid",
+    "hazelnut",
+    "leather",
+    "metal_nut",
+    "pill",
+    "screw",
+    "tile",
+    "toothbrush",
+    "transistor",
+    "wood",
+    "zipper",
+)
 
 
 def build(

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from flowad_jax.errors import UserError
 
@@ -33,7 +34,7 @@ class Flow(nn.Module):
 
     def __call__(self, x: jax.Array, cond: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """Maps data to the latent: ``x -> (z, log_det)`` with log_det of shape (batch,)."""
-        total = 0.0
+        total = jnp.zeros(x.shape[:1], x.dtype)
         for block in self.blocks:
             x, log_det = block(x, cond)
             total = total + log_det
@@ -41,7 +42,7 @@ class Flow(nn.Module):
 
     def inverse(self, z: jax.Array, cond: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """Maps the latent to data: ``z -> (x, log_det of the inverse map)``."""
-        total = 0.0
+        total = jnp.zeros(z.shape[:1], z.dtype)
         for block in reversed(self.blocks):
             z, log_det = block.inverse(z, cond)
             total = total + log_det

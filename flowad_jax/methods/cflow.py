@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -119,7 +120,8 @@ class _Decoders:
     ) -> jax.Array:
         """Log-likelihood per dimension (N,) of rows (N, C)."""
         flow = self.flow(rows.shape[-1])
-        z, log_det = flow.apply({"params": params, "constants": constants}, rows, cond)
+        out: Any = flow.apply({"params": params, "constants": constants}, rows, cond)
+        z, log_det = out
         return ops.gaussian_log_prob_per_dim(z, log_det)
 
     def log_probs(

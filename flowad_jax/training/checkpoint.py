@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -74,13 +78,15 @@ class Checkpoints:
             meta=ocp.args.JsonSave({"position": list(position), **meta}),
         )
         try:
-            self._manager.save(step, args=items)
+            with _echoes_silenced():
+                self._manager.save(step, args=items)
         except (OSError, ValueError, RuntimeError) as error:
+            self._manager.reload()
             kept = "no earlier one exists" if self.latest is None else f"step {self.latest} is kept"
-            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise UserError(
-                f"cannot write a checkpoint into {self._workdir}: {reason} ({kept})"
-            ) from error
+                f"cannot write a checkpoint into {self._workdir}: {_reason(error)} ({kept}); "
+                "free some space, then the same command resumes"
+            ) from None
 
     def restore(self, like: TrainState) -> tuple[TrainState, Position, dict[str, Any]]:
         """Reads the newest checkpoint.
@@ -104,13 +110,41 @@ class Checkpoints:
         try:
             restored = self._manager.restore(step, args=items)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            reason = str(error).splitlines()[0][:200]
             raise UserError(
-                f"checkpoint {step} in {self._workdir} cannot be restored: {reason}; delete "
-                f"{FOLDER}/{step} to go back to the one before"
-            ) from error
+                f"checkpoint {step} in {self._workdir} cannot be restored: {_reason(error)}; "
+                f"delete {FOLDER}/{step} to go back to the one before"
+            ) from None
         meta = dict(restored["meta"])
         return TrainState(**restored["state"]), Position(*meta.pop("position")), meta
+
+
+def _reason(error: Exception) -> str:
+    """The end of TensorStore's nested message, where the operating system speaks."""
+    line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return line if len(line) < 160 else "..." + line[-160:]
+
+
+@contextlib.contextmanager
+def _echoes_silenced() -> Iterator[None]:
+    """Keeps one failed write from printing a traceback for each task that Orbax abandons.
+
+    The failure itself is raised as usual; the echoes say nothing more and come when the abandoned
+    tasks are collected, so after a failure the silence stays.
+    """
+    loggers = [logging.getLogger(name) for name in ("asyncio", "absl")]
+    levels, hook = [logger.level for logger in loggers], sys.unraisablehook
+
+    def drop_closed_loop(unraisable: Any) -> None:
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            hook(unraisable)
+
+    sys.unraisablehook = drop_closed_loop
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    yield
+    sys.unraisablehook = hook
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 def _abstract(leaf: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,9 @@ from flowad_jax.types import Batch, Encoder, Method, Phase, TrainState, Tree
 Metrics = dict[str, jax.Array]
 
 
-def init_state(method: Method, optimizer: Adam, maps: Sequence[jax.Array], seed: int) -> TrainState:
+def init_state(
+    method: Method, optimizer: Adam, maps: tuple[jax.Array, ...], seed: int
+) -> TrainState:
     """Draws a fresh state; of the maps (L of them, (B, h, w, C)) only the shapes matter."""
     init_rng, rng = jax.random.split(jax.random.key(seed))
     variables = jax.jit(lambda rng: method.init(rng, maps))(init_rng)
@@ -41,14 +43,14 @@ def make_train_step(
 
 def make_maps_step(
     method: Method, optimizer: Adam, schedule: Schedule
-) -> Callable[[TrainState, Sequence[jax.Array], Batch], tuple[TrainState, Metrics]]:
+) -> Callable[[TrainState, tuple[jax.Array, ...], Batch], tuple[TrainState, Metrics]]:
     """Returns the step on feature maps, not jitted: ``(state, maps, batch) -> (state, metrics)``.
 
     Metrics are ``learning_rate``, the mean ``loss`` over all gradient steps, ``loss/<groups>`` of
     each phase, and ``finite``, false as soon as one loss was not.
     """
 
-    def maps_step(state: TrainState, maps: Sequence[jax.Array], batch: Batch):
+    def maps_step(state: TrainState, maps: tuple[jax.Array, ...], batch: Batch):
         rng = jax.random.fold_in(state.rng, state.step)
         learning_rate = schedule(state.step)
         losses = {}

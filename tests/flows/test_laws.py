@@ -12,8 +12,8 @@ from flowad_jax.flows import MLP, Clamp, CouplingBlock, Flow, cflow_decoder
 ROW, MAP = (), (2, 3)  # event axes before the channels
 
 
-def block(channels, permutation="soft", clamp=Clamp()):
-    return CouplingBlock(channels, MLP, clamp, permutation)
+def block(channels, permutation="soft", **options):
+    return CouplingBlock(channels, MLP, permutation=permutation, **options)
 
 
 # name -> (flow, channels, event axes, condition size)

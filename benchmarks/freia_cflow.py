@@ -1,0 +1,98 @@
+"""The peer of the CFLOW-AD benchmark: the same recipe with PyTorch and FrEIA 0.2.
+
+Written from the published description: one Adam over all decoders, fibres of N shuffled rows, the
+log-sigmoid of the log-likelihood per dimension.
+"""
+
+from __future__ import annotations
+
+import math
+
+import FrEIA.framework
+import FrEIA.modules
+import numpy as np
+import torch
+
+from flowad_jax.flows import position_code
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+class Decoders:
+    """One FrEIA chain per scale and the optimizer over all of them."""
+
+    def __init__(self, channels: tuple[int, ...], method: dict, adam_idle: str, seed: int):
+        """Draws fresh decoders for feature maps with ``channels``."""
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        self._fibre = method["fibre_size"]
+        self._condition = method["condition"]
+        # PyTorch before 2.0 wrote zeros where there is no gradient, since then there is none.
+        self._forget = adam_idle == "skip"
+        self._chains = [_chain(width, method) for width in channels]
+        parameters = [p for chain in self._chains for p in chain.parameters()]
+        self._adam = torch.optim.Adam(parameters)
+
+    def train_batch(self, maps: list[np.ndarray], learning_rate: float) -> float:
+        """Trains on all fibres of an image batch (maps (B, h, w, C)); returns the mean loss."""
+        for section in self._adam.param_groups:
+            section["lr"] = learning_rate
+        total, steps = 0.0, 0
+        for chain, feature_map in zip(self._chains, maps, strict=True):
+            rows, cond = self._rows(feature_map)
+            for chunk in torch.randperm(len(rows)).split(self._fibre):
+                if len(chunk) < self._fibre:
+                    break
+                loss = -torch.nn.functional.logsigmoid(_log_prob(chain, rows[chunk], cond[chunk]))
+                self._adam.zero_grad(set_to_none=self._forget)
+                loss = loss.mean()
+                loss.backward()
+                self._adam.step()
+                total, steps = total + loss.item(), steps + 1
+        return total / steps
+
+    def log_probs(self, maps: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Likelihood maps (B, h, w) per dimension of all scales."""
+        out = []
+        with torch.no_grad():
+            for chain, feature_map in zip(self._chains, maps, strict=True):
+                rows, cond = self._rows(feature_map)
+                values = [
+                    _log_prob(chain, r, c)
+                    for r, c in zip(rows.split(self._fibre), cond.split(self._fibre), strict=True)
+                ]
+                out.append(torch.cat(values).numpy().reshape(feature_map.shape[:3]))
+        return tuple(out)
+
+    def _rows(self, feature_map: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        images, height, width, channels = feature_map.shape
+        code = position_code(self._condition, height, width).reshape(-1, self._condition)
+        rows = torch.from_numpy(feature_map).reshape(-1, channels)
+        return rows, torch.from_numpy(code).repeat(images, 1)
+
+
+def _chain(channels: int, method: dict) -> torch.nn.Module:
+    def subnet(wide: int, out: int) -> torch.nn.Module:
+        layers = torch.nn
+        return layers.Sequential(
+            layers.Linear(wide, 2 * wide), layers.ReLU(), layers.Linear(2 * wide, out)
+        )
+
+    chain = FrEIA.framework.SequenceINN(channels)
+    for _ in range(method["blocks"]):
+        chain.append(
+            FrEIA.modules.AllInOneBlock,
+            cond=0,
+            cond_shape=(method["condition"],),
+            subnet_constructor=subnet,
+            affine_clamping=method["clamp"],
+            global_affine_type="SOFTPLUS",
+            permute_soft=method["permutation"] == "soft",
+        )
+    return chain
+
+
+def _log_prob(chain: torch.nn.Module, rows: torch.Tensor, cond: torch.Tensor) -> torch.Tensor:
+    z, log_det = chain(rows, [cond])
+    channels = rows.shape[1]
+    return (-0.5 * (channels * LOG_2PI + (z**2).sum(1)) + log_det) / channels

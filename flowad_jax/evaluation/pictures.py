@@ -1,0 +1,227 @@
+"""Pictures of a test set: panels of the easiest and hardest images, curves, score distributions.
+
+This file decides what to show; ``_drawing.py`` decides how it looks and is the only importer of
+matplotlib, at the first picture, because training need not wait for it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from flowad_jax import files
+from flowad_jax.evaluation import metrics
+
+SAMPLE = 1 << 21  # pixels from which the colour limits are estimated
+TYPICAL = (0.01, 0.999)  # between these quantiles a pixel of a good image is nothing unusual
+
+
+class Limits(NamedTuple):
+    """Ends of the common colour scale, in its middle the end of what is usual, and for whom."""
+
+    low: float
+    usual: float
+    high: float
+    pixels: str = "good pixels"
+
+
+class Records(Protocol):
+    """A list of records, or a source that decodes them on demand."""
+
+    def __len__(self) -> int:
+        """Number of records."""
+
+    def __getitem__(self, index: int) -> Any:
+        """One record."""
+
+
+def save_panels(
+    directory: str | os.PathLike[str],
+    records: Records,
+    maps: np.ndarray,
+    scores: np.ndarray,
+    threshold: float | None = None,
+    per_kind: int = 2,
+) -> list[str]:
+    """Draws image, mask, anomaly map and overlay in rows, one picture per kind of defect.
+
+    A kind shows its highest and its lowest scoring images; the last picture shows the good images
+    that score highest. All maps share one colour scale, whose middle is the 99.9 % quantile of
+    the pixels of good images: what is bright is brighter than good images are.
+
+    Args:
+      directory: folder for the pictures; created where it is missing.
+      records: N records with ``image`` (h, w, 3) uint8, ``mask`` (h, w) bool, ``label``, ``kind``
+        and ``path``; images may have another size than the maps. Of a ``data.record.Source``
+        only the chosen records are decoded.
+      maps: (N, H, W) anomaly maps.
+      scores: (N,) image scores.
+      threshold: image score from which an image counts as anomalous, if one was fixed.
+      per_kind: images taken from either end of a kind.
+
+    Returns:
+      The written paths relative to the parent of ``directory``, with forward slashes.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    draw = _drawing()
+    scores = np.asarray(scores)
+    labels, kinds = _labels_and_kinds(records)
+    limits = colour_limits(maps, labels)
+    written = []
+    for number, (title, chosen) in enumerate(_choose(labels, kinds, scores, per_kind)):
+        figure, rows = draw.panel(title, len(chosen), maps.shape[1:], limits)
+        for axes, index in zip(rows, chosen, strict=True):
+            record = records[index]
+            text = _meaning(index, labels, scores)
+            outcome = "" if threshold is None else _outcome(record.label, scores[index], threshold)
+            draw.caption(axes[0], record.kind, text, outcome, _file_name(record.path))
+            draw.row(axes[1:], record.image, record.mask, maps[index], limits)
+        name = kinds[chosen[0]] if labels[chosen[0]] else "false-alarms"
+        written.append(_save(figure, Path(directory) / f"panels_{number:02d}_{slug(name)}.png"))
+    return written
+
+
+def save_roc(
+    path: str | os.PathLike[str],
+    labels: np.ndarray,
+    scores: np.ndarray,
+    masks: np.ndarray | None,
+    maps: np.ndarray,
+    overlap: np.ndarray | None = None,
+) -> str:
+    """Draws the ROC curve over images and, given masks, the pixel ROC and the PRO curve.
+
+    The arguments are those of ``metrics.evaluate``. Returns the path as ``save_panels`` does.
+    """
+    draw = _drawing()
+    labels, scores = np.asarray(labels), np.asarray(scores)
+    reasons = metrics.undefined(labels, masks)
+    figure, axes = draw.curves(1 if masks is None else 3)
+    values = metrics.image_metrics(labels, scores)
+    draw.image_roc(axes[0], labels, scores, values, reasons.get("image_auroc"))
+    if masks is not None:
+        values, curve = metrics.pixel_analysis(masks, maps)
+        draw.pixel_roc(axes[1], curve, values, reasons.get("pixel_auroc"))
+        if overlap is not None:
+            values, curve = metrics.pixel_analysis(masks, overlap)
+        draw.pro(axes[2], curve, values, reasons.get("pixel_auroc"))
+    return _save(figure, Path(path))
+
+
+def save_histogram(
+    path: str | os.PathLike[str],
+    labels: np.ndarray,
+    kinds: Sequence[str],
+    scores: np.ndarray,
+    threshold: float | None = None,
+) -> str:
+    """Draws how the image scores are distributed: good against anomalous, and kind by kind.
+
+    Args:
+      path: the picture.
+      labels: (N,) 0 for good and 1 for anomalous.
+      kinds: N names of the kinds.
+      scores: (N,) image scores.
+      threshold: image score from which an image counts as anomalous, if one was fixed.
+
+    Returns:
+      The path as ``save_panels`` does.
+    """
+    labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
+    groups: dict[tuple[bool, str], list[float]] = {}
+    for label, kind, score in zip(labels, kinds, scores, strict=True):
+        groups.setdefault((bool(label), kind), []).append(float(score))
+    ordered = [(kind, bad, np.array(group)) for (bad, kind), group in sorted(groups.items())]
+    return _save(_drawing().distribution(ordered, threshold), Path(path))
+
+
+def colour_limits(maps: np.ndarray, labels: np.ndarray) -> Limits:
+    """Colour scale for all maps, from robust quantiles of the good images, or of all if none."""
+    good = np.flatnonzero(np.asarray(labels) == 0)
+    pixels = maps[good] if len(good) else maps
+    flat = pixels.reshape(-1)[:: max(1, pixels.size // SAMPLE)]
+    low, usual = (float(value) for value in np.quantile(flat, TYPICAL))
+    usual = max(usual, low + 1e-6 * max(abs(low), 1e-6))  # a constant map still has a scale
+    whose = "good pixels" if len(good) else "all pixels"
+    return Limits(low, usual, 2 * usual - low, whose)
+
+
+def slug(text: str) -> str:
+    """A file name part that every file system takes: ASCII letters, digits and hyphens."""
+    ascii_only = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9]+", "-", ascii_only).strip("-")[:60] or "kind"
+
+
+def _drawing() -> ModuleType:
+    from flowad_jax.evaluation import _drawing
+
+    return _drawing
+
+
+def _save(figure: Any, path: Path) -> str:
+    with files.replacing(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # names in scripts that the font lacks
+        figure.savefig(temporary, format="png")
+    return f"{path.absolute().parent.name}/{path.name}"
+
+
+def _labels_and_kinds(records: Records) -> tuple[np.ndarray, list[str]]:
+    """Asks the sequence itself where it knows, so that a lazy one need not decode everything."""
+    if hasattr(records, "labels") and hasattr(records, "kinds"):
+        return np.asarray(records.labels), list(records.kinds)
+    pairs = [(records[i].label, records[i].kind) for i in range(len(records))]
+    return np.array([label for label, _ in pairs]), [kind for _, kind in pairs]
+
+
+def _choose(
+    labels: np.ndarray, kinds: list[str], scores: np.ndarray, per_kind: int
+) -> list[tuple[str, list[int]]]:
+    """Titles and the images to show under them, highest score first."""
+    falling = [int(index) for index in np.argsort(-scores, kind="stable")]
+    panels = []
+    for kind in sorted({kind for label, kind in zip(labels, kinds, strict=True) if label}):
+        found = [index for index in falling if labels[index] and kinds[index] == kind]
+        some = len(found) > 2 * per_kind
+        shown = found[:per_kind] + found[-per_kind:] if some else found
+        which = f"the {per_kind} highest and {per_kind} lowest scores of {len(found)} images"
+        panels.append((f"{kind}: {which if some else _plural(len(found), 'image')}", shown))
+    good = [index for index in falling if not labels[index]]
+    if good:
+        shown = good[: 2 * per_kind]
+        which = f"the {_plural(len(shown), 'highest score')} of {_plural(len(good), 'image')}"
+        panels.append((f"nearest to a false alarm: {which} without defect", shown))
+    return panels
+
+
+def _meaning(index: int, labels: np.ndarray, scores: np.ndarray) -> str:
+    """The score of an image, and how it stands among the images of the other label."""
+    others = scores[labels != labels[index]]
+    lines = [f"score {scores[index]:.4g}"]
+    if len(others):
+        below = int(np.sum(others < scores[index]))
+        lines.append(f"above {below} of {len(others)} {'good' if labels[index] else 'anomalous'}")
+    return "\n".join(lines)
+
+
+def _outcome(label: int, score: float, threshold: float) -> str:
+    alarm = bool(score >= threshold)
+    return (("missed", "detected") if label else ("passed", "false alarm"))[alarm]
+
+
+def _file_name(path: str) -> str:
+    """The last part of a path of any operating system."""
+    return re.split(r"[\\/]", path)[-1]
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,166 @@
+"""What a run found, for programs (``results.json``) and for people (``results.md``)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from flowad_jax import files
+
+REQUIRED = ("method", "data", "encoder", "seed", "columns", "timing", "versions")
+COLUMNS = {
+    "last": "last epoch",
+    "validation": "validation (epoch chosen on held-out good images)",
+    "oracle": "oracle (best epoch on test: not comparable)",
+}
+METRICS = {
+    "image_auroc": "image AUROC",
+    "image_ap": "image average precision",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_ap": "pixel average precision",
+    "pixel_f1_max": "pixel F1, best threshold",
+    "aupro_0.30": "AUPRO, false positive rate up to 0.30",
+    "aupro_0.05": "AUPRO, false positive rate up to 0.05",
+}
+PACKAGES = (
+    "flowad-jax jax jaxlib flax optax distrax orbax-checkpoint numpy scipy scikit-learn pillow"
+)
+
+
+def write(workdir: str | os.PathLike[str], results: Mapping[str, Any]) -> None:
+    """Writes ``results.json`` and ``results.md``; either file is replaced whole or not at all.
+
+    Args:
+      workdir: folder of the run; created where it is missing.
+      results: ``method`` and ``seed``; the tables ``data``, ``encoder`` (``name``, ``sha256``),
+        ``timing`` and ``versions``; ``columns`` from ``"last"``, ``"validation"`` or ``"oracle"``
+        to metrics as fractions of 1. May hold more; of that, ``results.md`` shows ``undefined``
+        (metric to reason), ``commands`` (command lines) and ``pictures`` (paths under
+        ``workdir``). A number that is not finite becomes ``null``.
+
+    Raises:
+      UserError: the folder cannot be written.
+      ValueError: a required entry is missing.
+    """
+    missing = [key for key in REQUIRED if key not in results]
+    if missing:
+        raise ValueError(f"results lack {', '.join(missing)}")
+    plain = _plain(results)
+    text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    files.write_text(Path(workdir) / "results.json", text)
+    files.write_text(Path(workdir) / "results.md", markdown(plain))
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python, the operating system and the packages that compute."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in PACKAGES.split():
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """Returns the text of ``results.md`` for results without numbers that are not finite."""
+    sections = [
+        f"# {_cell(results['method'])}",
+        _metric_table(results["columns"], results.get("undefined", {})),
+        "## Data\n\n" + _table(results["data"]),
+        "## Encoder\n\n" + _table(results["encoder"]),
+        "## Run\n\n" + _table(_scalars(results) | results["timing"]),
+    ]
+    if results.get("commands"):
+        sections.append(
+            "## Commands\n\n" + "\n".join(f"    {line}" for line in results["commands"])
+        )
+    if results.get("pictures"):
+        sections.append("## Pictures\n\n" + "\n\n".join(map(_picture, results["pictures"])))
+    sections.append("## Versions\n\n" + _table(results["versions"]))
+    return "\n\n".join(sections) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """Turns arrays, paths and tuples into what strict JSON knows, and NaN into None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):  # NumPy and jax, scalars and arrays
+        return _plain(value.tolist())
+    if isinstance(value, os.PathLike):
+        return Path(value).as_posix()
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _metric_table(
+    columns: Mapping[str, Mapping[str, float | None]], reasons: Mapping[str, str]
+) -> str:
+    """Metrics in percent, one row each; below, why a metric has no value."""
+    columns = {name: values for name, values in columns.items() if values}
+    rows = [["metric, in percent", *(COLUMNS.get(name, name) for name in columns)]]
+    rows.append(["---"] + ["---:"] * len(columns))
+    for metric, title in METRICS.items():
+        rows.append([title, *(_percent(values.get(metric)) for values in columns.values())])
+    for other in dict.fromkeys(name for values in columns.values() for name in values):
+        if other not in METRICS:
+            rows.append([_cell(other), *(_cell(values.get(other)) for values in columns.values())])
+    by_reason: dict[str, list[str]] = {}
+    for metric, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(METRICS.get(metric, metric))
+    notes = [f"No {'; '.join(names)}: {_cell(reason)}." for reason, names in by_reason.items()]
+    return "\n\n".join([_rows(rows), *notes])
+
+
+def _percent(fraction: float | None) -> str:
+    return "–" if fraction is None else f"{100 * fraction:.2f}"
+
+
+def _scalars(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Seed, and whatever else is said about the run in one word."""
+    return {
+        key: value
+        for key, value in results.items()
+        if key != "method" and not isinstance(value, (Mapping, list))
+    }
+
+
+def _table(entries: Mapping[str, Any]) -> str:
+    """Names and values; tables inside tables get dotted names."""
+    return _rows([["", ""], ["---", "---"], *_flat(entries)])
+
+
+def _flat(entries: Mapping[str, Any], prefix: str = "") -> Iterator[list[str]]:
+    for key, value in entries.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield [_cell(f"{prefix}{key}"), _cell(value)]
+
+
+def _rows(rows: Iterable[Iterable[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _cell(value: Any) -> str:
+    """Text that cannot break out of a table cell."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(map(_cell, value))
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def _picture(path: str) -> str:
+    return f"![{Path(path).stem.replace('_', ' ')}]({quote(path)})"

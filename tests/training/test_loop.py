@@ -1,0 +1,166 @@
+"""Whole runs on a tiny data set: files, resume, signals, honest columns."""
+
+import json
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+from ml_collections import config_dict
+
+from flowad_jax.errors import UserError
+from flowad_jax.evaluation.metrics import METRICS
+from flowad_jax.training import logging as metrics_log
+from flowad_jax.training import loop, summary, workdir
+from flowad_jax.training.checkpoint import Checkpoints
+from flowad_jax.training.interrupt import Interrupted
+from flowad_jax.training.loop import train
+from flowad_jax.training.system import build
+
+
+def final_state(config, path):
+    with Checkpoints(path) as checkpoints:
+        return checkpoints.restore(loop.fresh_state(build(config)))
+
+
+def without_times(rows):
+    return [
+        {k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows
+    ]
+
+
+def test_a_run_leaves_what_it_promises(tiny_config, tmp_path):
+    results = train(tiny_config, tmp_path / "run")
+    path = tmp_path / "run"
+    assert json.loads((path / "results.json").read_text()) == results
+    assert {"last", "oracle"} == set(results["columns"])
+    assert set(METRICS) <= set(results["columns"]["last"])
+    assert results["encoder"]["sha256"]
+    assert results["data"]["train"]["images"] == 6
+    rows = metrics_log.read(path)
+    assert [row["epoch"] for row in rows if row["kind"] == "train"] == [1, 2, 3]
+    assert [row["epoch"] for row in rows if row["kind"] == "eval"] == [2, 3]
+    assert rows[0]["learning_rate"] > 0
+    best = max(row["image_auroc"] for row in rows if row["kind"] == "eval")
+    assert results["columns"]["oracle"]["image_auroc"] == best
+    assert results["columns"]["last"]["pixel_auroc"] == rows[-1]["pixel_auroc"]
+    markdown = (path / "results.md").read_text()
+    assert len(results["pictures"]) == 4
+    for picture in results["pictures"]:
+        assert picture in markdown
+        assert (path / picture).stat().st_size > 1000
+    assert list((path / "tensorboard").iterdir())
+
+    again = summary.evaluate_workdir(path)
+    assert again["columns"]["last"] == results["columns"]["last"]
+    other = summary.evaluate_workdir(path, scoring="transductive")
+    assert other["scoring"] == "transductive"
+    assert train(tiny_config, path)["columns"]["last"] == results["columns"]["last"]
+
+
+def test_an_interrupted_run_resumes_to_the_same_end(tiny_config, tmp_path, monkeypatch):
+    """Stopped in the middle of an epoch, it ends bit-equal to a run that was not stopped."""
+    train(tiny_config, tmp_path / "whole")
+    expected, position, meta = final_state(tiny_config, tmp_path / "whole")
+
+    original, calls = loop._Run._show, []
+
+    def stop_at_third_batch(run, metrics, index):
+        calls.append(index)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        original(run, metrics, index)
+
+    monkeypatch.setattr(loop._Run, "_show", stop_at_third_batch)
+    with pytest.raises(Interrupted, match="SIGTERM: saved at epoch 1, batch") as stop:
+        train(tiny_config, tmp_path / "stopped")
+    assert stop.value.exit_code == 128 + signal.SIGTERM
+    monkeypatch.undo()
+    train(tiny_config, tmp_path / "stopped")
+    state, resumed_position, resumed_meta = final_state(tiny_config, tmp_path / "stopped")
+    assert resumed_position == position
+    assert resumed_meta["encoder_sha256"] == meta["encoder_sha256"]
+    import jax
+
+    for old, new in zip(jax.tree.leaves(expected), jax.tree.leaves(state), strict=True):
+        if not jax.dtypes.issubdtype(old.dtype, jax.dtypes.prng_key):
+            np.testing.assert_array_equal(old, new)
+    whole, stopped = (metrics_log.read(tmp_path / name) for name in ("whole", "stopped"))
+    assert [r for r in without_times(stopped) if r["kind"] == "eval"] == [
+        r for r in without_times(whole) if r["kind"] == "eval"
+    ]
+
+
+def test_rows_of_a_lost_future_disappear_on_resume(tiny_config, tmp_path):
+    """After a crash between two checkpoints the log goes back to the checkpoint."""
+    path = tmp_path / "run"
+    train(tiny_config, path)
+    rows = metrics_log.read(path)
+    lines = (path / "metrics.jsonl").read_text()
+    (path / "metrics.jsonl").write_text(
+        lines + json.dumps({"kind": "train", "step": 999, "epoch": 9}) + '\n{"kind": "tr'
+    )
+    train(tiny_config, path)
+    assert metrics_log.read(path) == rows
+
+
+def test_a_workdir_belongs_to_one_config(tiny_config, tmp_path):
+    train(tiny_config, tmp_path / "run")
+    before = sorted(str(p) for p in (tmp_path / "run").rglob("*"))
+    tiny_config.train.learning_rate = 1e-3
+    with pytest.raises(UserError, match=r"another config \(train\.learning_rate: 0\.0002 there"):
+        train(tiny_config, tmp_path / "run")
+    assert sorted(str(p) for p in (tmp_path / "run").rglob("*")) == before
+    tiny_config.train.learning_rate = 2e-4
+    tiny_config.eval.pictures_per_kind = 0
+    assert train(tiny_config, tmp_path / "run")["pictures"] == []
+
+
+def test_other_encoder_weights_are_noticed(tiny_config, tmp_path, monkeypatch):
+    train(tiny_config, tmp_path / "run")
+    system = build(tiny_config)
+    other = system.encoder._replace(source={**system.encoder.source, "sha256": "0" * 64})
+    import dataclasses
+
+    monkeypatch.setattr(loop, "build", lambda config: dataclasses.replace(system, encoder=other))
+    with pytest.raises(UserError, match="trained on other encoder weights"):
+        train(tiny_config, tmp_path / "run")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tiny_config, tmp_path):
+    tiny_config.train.learning_rate = 1e30
+    with tiny_config.unlocked():
+        tiny_config.train.schedule = config_dict.ConfigDict({"name": "schedules.constant"})
+    with pytest.raises(UserError, match=r"NaN or infinite at epoch 0, batch \d \(loss/scale"):
+        train(tiny_config, tmp_path / "run")
+
+
+def test_signals_outside_the_main_thread_are_left_alone(tiny_config, tmp_path):
+    results = {}
+    thread = threading.Thread(target=lambda: results.update(train(tiny_config, tmp_path / "run")))
+    thread.start()
+    thread.join()
+    assert results["method"] == "cflow"
+
+
+def test_a_second_signal_is_not_swallowed():
+    from flowad_jax.training.interrupt import Signals
+
+    with Signals() as signals:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        assert signals.received == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_load_config_restores_a_run(tiny_config, tmp_path):
+    path = workdir.claim(tmp_path / "run", tiny_config)
+    assert json.loads(workdir.load_config(path).to_json()) == json.loads(tiny_config.to_json())
+    (path / "config.json").write_text("{")
+    with pytest.raises(UserError, match="the workdir is damaged"):
+        workdir.load_config(path)
+    with pytest.raises(UserError, match="is not a workdir"):
+        workdir.load_config(tmp_path)
