@@ -14,6 +14,7 @@ import argparse
 import importlib.util
 import json
 import logging
+import os
 import platform
 import statistics
 import time
@@ -210,7 +211,11 @@ def main() -> None:
     print(table(runs))
     if args.output:
         versions = {**results.versions(), "torch": torch.__version__}
-        written = {"machine": platform.processor(), "versions": versions, "runs": runs}
+        written = {
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "versions": versions,
+            "runs": runs,
+        }
         Path(args.output).write_text(json.dumps(written, indent=2) + "\n")
 
 

@@ -25,6 +25,7 @@ def base(method: str = "cflow", data: str = "textures") -> config_dict.ConfigDic
     # Mean and std of the input: the "encoder"'s own, or a quirk of the reference: "stc" or
     # "mean_as_std".
     config.data.norm = "encoder"
+    config.data.filter = "lanczos"  # Pillow's filter for resizing images
     config.data.rotation_degrees = 5.0  # random rotation of training images, 0 for none
     config.data.drop_last = False  # the reference drops an incomplete last batch
     config.data.workers = 2  # threads that decode images

@@ -17,6 +17,7 @@ def get_config() -> config_dict.ConfigDict:
     config = base("cflow", "magnetic_tile")
     config.train.epochs = 4
     config.train.batch_size = 16
+    config.train.learning_rate = 1e-3  # five times the published rate, for a tenth of the epochs
     config.train.schedule.sub_epochs = 1
     config.train.schedule.warmup_meta_epochs = 1
     config.train.eval_every = 2

@@ -51,7 +51,7 @@ def run(main: Callable[[], None], required: tuple[str, ...] = ()) -> None:
         missing = [f"--{name}" for name in required if flags.FLAGS[name].value is None]
         if missing:
             fail(2, f"missing {', '.join(missing)}; see --help")
-        if flags.FLAGS["verbosity"].using_default_value:
+        if not any(word.lstrip("-").startswith(("verbosity", "v=")) for word in sys.argv[1:]):
             absl_logging.set_verbosity(absl_logging.WARNING)
         _guard(main)
 

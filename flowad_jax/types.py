@@ -26,14 +26,12 @@ class Batch(NamedTuple):
       mask: (B, H, W) bool, true on defects.
       label: (B,) int32, 0 for good and 1 for anomalous.
       weight: (B,) float32, 0 for rows that only pad the last batch.
-      image_neg: (B, H, W, 3) synthetic anomaly, for methods that ask for it.
     """
 
     image: Any
     mask: Any
     label: Any
     weight: Any
-    image_neg: Any = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,6 @@ class Method:
     """One published system as pure functions.
 
     Attributes:
-      needs: what it wants of a batch beyond image and weight, e.g. ``{"image_neg"}``.
       init: ``(rng, maps) -> {"params": {group: tree}, "constants": {group: tree}}``.
       phases: ``(constants, maps, batch, rng) -> tuple of Phase`` for one image batch.
       log_probs: ``(variables, maps) -> L maps (B, h, w)`` on the device.
@@ -134,7 +131,6 @@ class Method:
         transductive form, in which the scores depend on the whole test set.
     """
 
-    needs: frozenset[str]
     init: Callable[[jax.Array, tuple[jax.Array, ...]], dict[str, Tree]]
     phases: Callable[..., tuple[Phase, ...]]
     log_probs: Callable[[Mapping[str, Tree], tuple[jax.Array, ...]], tuple[jax.Array, ...]]

@@ -83,7 +83,9 @@ class FileSource:
 def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
     """Raises a UserError if an option of the config is not one of its choices."""
     if value not in choices:
-        raise UserError(f"data.{option}={value!r} is unknown: {nearest(str(value), choices)}")
+        raise UserError(
+            f"data.options.{option}={value!r} is unknown: {nearest(str(value), choices)}"
+        )
 
 
 def check_root(root: str | Path | None) -> Path:
@@ -161,7 +163,7 @@ def attach_masks(entries: Sequence[Entry], found: Sequence[Path | None], rule: s
         return list(entries)
     for entry, mask in pairs:
         if entry.kind != GOOD and mask is None:
-            fix = "add it, or set data.masks to 'none'"
+            fix = "add it, or set data.options.masks to 'none'"
             raise UserError(f"anomalous image '{entry.path}' has no mask: {fix}")
     return [Entry(entry.path, entry.kind, mask) for entry, mask in pairs]
 
@@ -183,4 +185,6 @@ def _compare_headers(image: Path, mask: Path) -> None:
 def _sizes_differ(entry: Entry, size: Sequence[int], mask_size: Sequence[int]) -> UserError:
     image = f"image '{entry.path}' is {size[0]} x {size[1]}"
     mask = f"mask '{entry.mask}' is {mask_size[0]} x {mask_size[1]}"
-    return UserError(f"{mask} but its {image}: make them equal, or set data.masks to 'none'")
+    return UserError(
+        f"{mask} but its {image}: make them equal, or set data.options.masks to 'none'"
+    )

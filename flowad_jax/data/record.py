@@ -93,7 +93,7 @@ def read_image(path: str | Path, white: int = WHITE) -> np.ndarray:
     full = _full_scale(pixels, white)
     low, high = pixels.min(), pixels.max()
     if not (low >= 0 and high <= full):  # also false for NaN
-        option = "data.white must be its white level, 65535 at most"
+        option = "data.options.white must be its white level, 65535 at most"
         raise UserError(f"'{path}' has pixel values {low} to {high}, not 0 to {full}: {option}")
     grey = np.rint(pixels * (255.0 / full)).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=-1)

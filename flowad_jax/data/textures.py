@@ -18,6 +18,7 @@ from flowad_jax.data import _files
 from flowad_jax.data._texture_defects import PAINTERS, paint, uniform
 from flowad_jax.data.record import GOOD, Record, count, read_image
 from flowad_jax.errors import UserError
+from flowad_jax.lookup import nearest
 
 CATEGORIES = ("brick", "grass", "gravel")
 SIDE = 512
@@ -53,7 +54,8 @@ def build(
       UserError: an unknown category or split, a value out of range, or a scikit-image without
         the photographs.
     """
-    _files.check_choice("category", category, CATEGORIES)
+    if category not in CATEGORIES:
+        raise UserError(f"data.category={category!r} is unknown: {nearest(category, CATEGORIES)}")
     _files.check_choice("split", split, _files.SPLITS)
     widest = SIDE - COLUMNS["test"][0]
     _check_range("tile", tile, 32, widest)
@@ -138,4 +140,4 @@ def _photograph(name: str) -> np.ndarray:
 
 def _check_range(option: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
-        raise UserError(f"data.{option}={value} is out of range: use {low} to {high}")
+        raise UserError(f"data.options.{option}={value} is out of range: use {low} to {high}")

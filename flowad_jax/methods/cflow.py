@@ -64,7 +64,6 @@ def build(
     decoders = _Decoders(condition, blocks, Clamp(clamp, clamp_kind), permutation)
     fibres = _FibreBatches(decoders, fibre_size, objective)
     return Method(
-        needs=frozenset(),
         init=decoders.init,
         phases=fibres.phases,
         log_probs=decoders.log_probs,

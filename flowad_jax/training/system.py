@@ -166,6 +166,7 @@ def _loader_factory(config: config_dict.ConfigDict, encoder: Encoder) -> Callabl
             rotation_degrees=rotation_degrees,
             shuffle=shuffle,
             drop_last=drop_last,
+            filter=config.data.filter,
             cache_bytes=config.data.cache_mb * 2**20,
             workers=config.data.workers,
         )

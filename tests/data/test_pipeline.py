@@ -126,7 +126,6 @@ def test_last_batch_is_padded_with_weight_zero():
     assert not last.mask[1:].any()
     assert not last.label[1:].any()
     assert sum(batch.weight.sum() for batch in batches) == 7
-    assert last.image_neg is None
     assert [a.dtype for a in last[:4]] == [np.float32, bool, np.int32, np.float32]
 
 

@@ -1,0 +1,221 @@
+"""A frozen encoder with its weights: embedded, from a file of PyTorch's or ours, or random."""
+
+import hashlib
+import importlib
+import math
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import safetensors
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from flowad_jax import lookup
+from flowad_jax.errors import UserError
+from flowad_jax.types import Encoder, EncoderSpec, Tree
+from flowad_jax.weights import layout, store, torch_file
+
+PACKAGE = "flowad_jax.encoders"
+EXPORTS = ()  # nothing in here is the name of an encoder
+
+
+class _Architecture(NamedTuple):
+    family: Any  # the module: SPECS, torch_key, IGNORABLE
+    factory: Any
+    spec: EncoderSpec
+
+
+def load(
+    name: str,
+    weights: str = "embedded",
+    taps: tuple[int, ...] | None = None,
+    padding: str | None = None,
+    seed: int = 0,
+) -> Encoder:
+    """Returns an encoder with the variables that its taps need, on the default device.
+
+    Args:
+      name: e.g. ``"resnet.wide_resnet50_2"``, or ``"package.module:variant"``.
+      weights: ``"embedded"`` (in an installed package), ``"random"``, or the path of a ``.pth``,
+        ``.pt``, ``.safetensors`` or ``.npz`` file; a name that ends in a hash has to be true.
+      taps: increasing indices into the spec's channels; None for the spec's default.
+      padding: a mode that the architecture knows; None for its default.
+      seed: of random weights.
+
+    Raises:
+      UserError: the name, a tap, the padding or the weights are not what they should be.
+    """
+    architecture = _find(name)
+    spec = architecture.spec
+    taps = _checked_taps(taps, spec)
+    options = {} if padding is None else {"padding": padding}
+    module = architecture.factory(taps=taps, **options)
+    target = _shapes(module, spec)
+    if weights == "random":
+        variables = random_variables(target, seed)
+        source = {"weights": f"random, seed {seed}", "sha256": _digest(variables)}
+    else:
+        path = _weight_file(name, weights)
+        variables = _pruned(_read(architecture, path), target)
+        source = {"weights": path.name, "sha256": store.sha256(path)}
+    source = {"name": spec.name, **source}
+    return Encoder(module.apply, jax.device_put(variables), spec, taps, source)
+
+
+def convert_checkpoint(arch: str, checkpoint_path: str | Path) -> tuple[Tree, dict[str, Any]]:
+    """Converts a PyTorch checkpoint of an encoder, all of it that any tap needs.
+
+    Args:
+      arch: the encoder's name, as for `load`.
+      checkpoint_path: a ``.pth``, ``.pt`` or ``.safetensors`` file with PyTorch's names.
+
+    Returns:
+      Variables as NumPy arrays and the card for `store.save`.
+
+    Raises:
+      UserError: the name is unknown, the file is damaged or of another architecture.
+    """
+    architecture, path = _find(arch), Path(checkpoint_path)
+    variables = _converted(architecture, path)
+    return variables, store.describe(architecture.spec, path, variables)
+
+
+def random_variables(target: Tree, seed: int) -> Tree:
+    """Draws kernels as He et al. (ICCV 2015) for ReLU, other variables as PyTorch starts them.
+
+    Each kernel is drawn from the seed and its own name: one tap more changes no other weight,
+    and NumPy's streams are the same in every version of jax.
+
+    Args:
+      target: variables as `jax.ShapeDtypeStruct`.
+      seed: any non-negative integer.
+    """
+
+    def draw(path: tuple[str, ...], shape: tuple[int, ...]) -> np.ndarray:
+        if path[-1] in ("bias", "mean"):
+            return np.zeros(shape, np.float32)
+        if path[-1] != "kernel":
+            return np.ones(shape, np.float32)
+        rng = np.random.default_rng((seed, zlib.crc32("/".join(path).encode())))
+        std = np.float32(math.sqrt(2.0 / math.prod(shape[:-1])))
+        return rng.standard_normal(shape, np.float32) * std
+
+    flat = flatten_dict(target)
+    return unflatten_dict({path: draw(path, leaf.shape) for path, leaf in flat.items()})
+
+
+def _find(name: str) -> _Architecture:
+    factory = lookup.find(PACKAGE, name)
+    external = ":" in name
+    module_name, variant = name.split(":" if external else ".", 1)
+    family = importlib.import_module(module_name if external else f"{PACKAGE}.{module_name}")
+    if variant not in getattr(family, "SPECS", {}):
+        raise UserError(f"encoder '{name}' has no entry in SPECS of {module_name}: add one")
+    return _Architecture(family, factory, family.SPECS[variant])
+
+
+def _checked_taps(taps: tuple[int, ...] | None, spec: EncoderSpec) -> tuple[int, ...]:
+    if taps is None:
+        return spec.default_taps
+    chosen = (taps,) if isinstance(taps, int) else tuple(taps)
+    count = len(spec.channels)
+    valid = all(type(tap) is int and 0 <= tap < count for tap in chosen)
+    if not chosen or not valid or list(chosen) != sorted(set(chosen)):
+        raise UserError(
+            f"taps {chosen} of encoder '{spec.name}': use increasing whole numbers from 0 to "
+            f"{count - 1} (channels {', '.join(map(str, spec.channels))})"
+        )
+    return chosen
+
+
+def _shapes(module: nn.Module, spec: EncoderSpec) -> Tree:
+    side = spec.fixed_size or 2 * max(spec.strides)
+    image = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
+    return jax.eval_shape(module.init, jax.random.key(0), image)
+
+
+def _complete_shapes(architecture: _Architecture) -> Tree:
+    deepest = len(architecture.spec.channels) - 1
+    return _shapes(architecture.factory(taps=(deepest,)), architecture.spec)
+
+
+def _weight_file(name: str, weights: str) -> Path:
+    if weights == "embedded":
+        path = store.embedded(name)
+        if path is None:
+            raise UserError(
+                f"no installed package brings weights for encoder '{name}': set encoder.weights "
+                "to a weight file, or to 'random'"
+            )
+        return path
+    path = Path(weights)
+    if not path.is_file():
+        raise UserError(
+            f"encoder.weights '{weights}': give an existing file, 'embedded' or 'random'"
+        )
+    return path
+
+
+def _read(architecture: _Architecture, path: Path) -> Tree:
+    """The complete network from a file of either kind; a card tells ours from PyTorch's."""
+    if not _has_card(path):
+        return _converted(architecture, path)
+    variables, card = store.load(path)
+    stated = card.get("architecture")
+    if stated != architecture.spec.name:
+        raise UserError(f"{path}: holds weights of '{stated}', not of '{architecture.spec.name}'")
+    _require_same_shapes(variables, _complete_shapes(architecture), path.name)
+    return variables
+
+
+def _converted(architecture: _Architecture, path: Path) -> Tree:
+    store.check_name_hash(path)
+    family = architecture.family
+    return layout.to_flax(
+        torch_file.state_dict(path),
+        _complete_shapes(architecture),
+        family.torch_key,
+        family.IGNORABLE,
+        path.name,
+    )
+
+
+def _has_card(path: Path) -> bool:
+    if path.suffix != ".safetensors":
+        return path.suffix == ".npz"
+    with torch_file.blame(path), safetensors.safe_open(path, framework="np") as file:
+        return "card" in (file.metadata() or {})
+
+
+def _require_same_shapes(variables: Tree, target: Tree, source: str) -> None:
+    found = {"/".join(path): leaf.shape for path, leaf in flatten_dict(variables).items()}
+    needed = {"/".join(path): leaf.shape for path, leaf in flatten_dict(target).items()}
+    if found == needed:
+        return
+    raise layout.ConversionError(
+        source,
+        missing=sorted(needed.keys() - found.keys()),
+        mismatched=[
+            f"{path}: {found[path]}, needed {shape}"
+            for path, shape in needed.items()
+            if found.get(path, shape) != shape
+        ],
+        unused=sorted(found.keys() - needed.keys()),
+    )
+
+
+def _pruned(variables: Tree, target: Tree) -> Tree:
+    """Leaves out what lies behind the deepest tap, so that it takes no device memory."""
+    flat = flatten_dict(variables)
+    return unflatten_dict({path: flat[path] for path in flatten_dict(target)})
+
+
+def _digest(variables: Tree) -> str:
+    digest = hashlib.sha256()
+    for path, leaf in sorted(flatten_dict(variables).items()):
+        digest.update("/".join(path).encode())
+        digest.update(leaf.tobytes())
+    return digest.hexdigest()
