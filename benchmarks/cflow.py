@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from benchmarks.freia_cflow import Decoders
 from flowad_jax.evaluation import metrics, results
-from flowad_jax.training.loop import fresh_state
+from flowad_jax.training import state
 from flowad_jax.training.step import make_maps_step
 from flowad_jax.training.system import System, build
 
@@ -69,7 +69,7 @@ class Pair:
         step = make_maps_step(system.method, system.optimizer, system.schedule)
         self.step = jax.jit(step, donate_argnums=0)
         self.log_probs = jax.jit(system.method.log_probs)
-        self.state = fresh_state(system)
+        self.state = state.fresh(system)
         config = system.config
         channels = tuple(system.encoder.spec.channels[tap] for tap in system.encoder.taps)
         self.peer = Decoders(channels, config.method.to_dict(), config.train.adam_idle, config.seed)
@@ -208,6 +208,7 @@ def main() -> None:
         config.data.root = args.data_root
         config.train.epochs = args.epochs or config.train.epochs
         runs.append(run(config))
+        print(f"seed {seed}: {json.dumps(runs[-1]['metrics'])}", flush=True)
     print(table(runs))
     if args.output:
         versions = {**results.versions(), "torch": torch.__version__}

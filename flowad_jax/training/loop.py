@@ -14,13 +14,12 @@ from ml_collections import config_dict
 from tqdm import tqdm
 
 from flowad_jax.errors import UserError
-from flowad_jax.training import summary, workdir
+from flowad_jax.training import state, summary, workdir
 from flowad_jax.training.checkpoint import Checkpoints, Position
 from flowad_jax.training.interrupt import Interrupted, Signals
 from flowad_jax.training.logging import MetricsLog
-from flowad_jax.training.step import init_state, make_train_step
+from flowad_jax.training.step import make_train_step
 from flowad_jax.training.system import System, build
-from flowad_jax.types import TrainState
 
 log = logging.getLogger("flowad_jax")
 
@@ -45,14 +44,6 @@ def train(config: config_dict.ConfigDict, directory: str | Path) -> dict[str, An
         return _Run(system, path, checkpoints, signals).finish()
 
 
-def fresh_state(system: System) -> TrainState:
-    """Draws the initial state that the config's seed stands for."""
-    image = system.example_batch().image
-    maps = jax.eval_shape(system.encoder.apply, system.encoder.variables, image)
-    zeros = tuple(jax.numpy.zeros((1, *m.shape[1:]), m.dtype) for m in maps)
-    return init_state(system.method, system.optimizer, zeros, system.config.seed)
-
-
 class _Run:
     """One call of `train`: the state, where it stands in the data, and its clocks."""
 
@@ -66,23 +57,12 @@ class _Run:
         self.step = make_train_step(
             system.encoder, system.method, system.optimizer, system.schedule
         )
-        self.state, self.position = fresh_state(system), Position(0, 0)
-        self.meta: dict[str, Any] = {
-            "encoder_sha256": system.encoder.source["sha256"],
-            "epoch_seconds": [],
-        }
-        if checkpoints.latest is not None:
-            self._resume()
-
-    def _resume(self) -> None:
-        self.state, self.position, meta = self.checkpoints.restore(self.state)
-        if meta["encoder_sha256"] != self.meta["encoder_sha256"]:
-            raise UserError(
-                f"{self.path} was trained on other encoder weights (sha256 "
-                f"{meta['encoder_sha256'][:12]}..., now {self.meta['encoder_sha256'][:12]}...)"
-            )
-        self.meta = meta
-        log.info("resuming at epoch %d, batch %d", *self.position)
+        if checkpoints.latest is None:
+            self.state, self.position = state.fresh(system), Position(0, 0)
+            self.meta = {"encoder_sha256": system.encoder.source["sha256"], "epoch_seconds": []}
+        else:
+            self.state, self.position, self.meta = state.restored(system, checkpoints)
+            log.info("resuming at epoch %d, batch %d", *self.position)
 
     def finish(self) -> dict[str, Any]:
         """Trains the epochs that are left and reports."""

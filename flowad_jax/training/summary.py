@@ -12,7 +12,7 @@ import numpy as np
 
 from flowad_jax.evaluation import metrics, pictures, results
 from flowad_jax.training import logging as metrics_log
-from flowad_jax.training import workdir
+from flowad_jax.training import state, workdir
 from flowad_jax.training.checkpoint import Checkpoints
 from flowad_jax.training.system import System, build
 from flowad_jax.types import Scores, TrainState
@@ -36,9 +36,9 @@ class Scored(NamedTuple):
     seconds: float
 
 
-def score(system: System, state: TrainState) -> Scored:
+def score(system: System, trained: TrainState) -> Scored:
     """Scores the test images with the parameters of a state."""
-    variables = {"params": state.params, "constants": state.constants}
+    variables = {"params": trained.params, "constants": trained.constants}
     evaluator, config = system.evaluator, system.config.eval
     calibration = None
     if config.scoring == "calibrated":
@@ -57,10 +57,10 @@ def score(system: System, state: TrainState) -> Scored:
 
 
 def report(
-    system: System, state: TrainState, path: Path, timing: dict[str, Any], scored: Scored | None
+    system: System, trained: TrainState, path: Path, timing: dict[str, Any], scored: Scored | None
 ) -> dict[str, Any]:
     """Writes results.json, results.md and the pictures of a finished run; returns the results."""
-    scored = scored or score(system, state)
+    scored = scored or score(system, trained)
     written = {
         "method": system.config.method.name,
         "data": {
@@ -92,18 +92,16 @@ def evaluate_workdir(directory: str | Path, scoring: str | None = None) -> dict[
       directory: a workdir of `train`.
       scoring: ``"calibrated"`` or ``"transductive"`` instead of the config's choice.
     """
-    from flowad_jax.training.loop import fresh_state
-
     config = workdir.load_config(directory)
     if scoring:
         config.eval.scoring = scoring
     path = Path(directory).absolute()
     system = build(config)
     with Checkpoints(path) as checkpoints:
-        state, position, meta = checkpoints.restore(fresh_state(system))
+        restored, position, meta = state.restored(system, checkpoints)
     if position.epoch < config.train.epochs:
         log.warning("training stopped in epoch %d of %d", position.epoch, config.train.epochs)
-    return report(system, state, path, {"epoch_seconds": meta["epoch_seconds"]}, None)
+    return report(system, restored, path, {"epoch_seconds": meta["epoch_seconds"]}, None)
 
 
 def one_line(values: dict[str, float]) -> str:

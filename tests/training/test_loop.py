@@ -13,7 +13,7 @@ from ml_collections import config_dict
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation.metrics import METRICS
 from flowad_jax.training import logging as metrics_log
-from flowad_jax.training import loop, summary, workdir
+from flowad_jax.training import loop, state, summary, workdir
 from flowad_jax.training.checkpoint import Checkpoints
 from flowad_jax.training.interrupt import Interrupted
 from flowad_jax.training.loop import train
@@ -22,7 +22,7 @@ from flowad_jax.training.system import build
 
 def final_state(config, path):
     with Checkpoints(path) as checkpoints:
-        return checkpoints.restore(loop.fresh_state(build(config)))
+        return state.restored(build(config), checkpoints)
 
 
 def without_times(rows):
@@ -79,12 +79,12 @@ def test_an_interrupted_run_resumes_to_the_same_end(tiny_config, tmp_path, monke
     assert stop.value.exit_code == 128 + signal.SIGTERM
     monkeypatch.undo()
     train(tiny_config, tmp_path / "stopped")
-    state, resumed_position, resumed_meta = final_state(tiny_config, tmp_path / "stopped")
+    resumed, resumed_position, resumed_meta = final_state(tiny_config, tmp_path / "stopped")
     assert resumed_position == position
     assert resumed_meta["encoder_sha256"] == meta["encoder_sha256"]
     import jax
 
-    for old, new in zip(jax.tree.leaves(expected), jax.tree.leaves(state), strict=True):
+    for old, new in zip(jax.tree.leaves(expected), jax.tree.leaves(resumed), strict=True):
         if not jax.dtypes.issubdtype(old.dtype, jax.dtypes.prng_key):
             np.testing.assert_array_equal(old, new)
     whole, stopped = (metrics_log.read(tmp_path / name) for name in ("whole", "stopped"))
@@ -125,7 +125,7 @@ def test_other_encoder_weights_are_noticed(tiny_config, tmp_path, monkeypatch):
     import dataclasses
 
     monkeypatch.setattr(loop, "build", lambda config: dataclasses.replace(system, encoder=other))
-    with pytest.raises(UserError, match="trained on other encoder weights"):
+    with pytest.raises(UserError, match="are not those of the run"):
         train(tiny_config, tmp_path / "run")
 
 
