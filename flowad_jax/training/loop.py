@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -91,17 +91,18 @@ class _Run:
         epoch, first = self.position
         started = time.perf_counter()
         pending: list[dict[str, jax.Array]] = []
-        batches = self.system.train_loader.epoch(epoch, first)
-        for index, batch in enumerate(batches, start=first):
-            self.state, metrics = self.step(self.state, self.system.encoder.variables, batch)
-            self.position = Position(epoch, index + 1)
-            # Reading the step before keeps the device busy with this one.
-            if pending:
-                self._show(pending[-1], index - 1)
-            pending.append(metrics)
-            self.bar.update(int(np.sum(batch.weight)))
-            if self.signals.received:
-                self._stop(batches)
+        with closing(self.system.train_loader.epoch(epoch, first)) as batches:
+            for index, batch in enumerate(batches, start=first):
+                self.state, metrics = self.step(self.state, self.system.encoder.variables, batch)
+                self.position = Position(epoch, index + 1)
+                # Reading the step before keeps the device busy with this one.
+                if pending:
+                    self._show(pending[-1], index - 1)
+                pending.append(metrics)
+                self.bar.update(int(np.sum(batch.weight)))
+                if self.signals.received:
+                    self._show(metrics, index)
+                    self._stop()
         if pending:
             self._show(pending[-1], self.steps_per_epoch - 1)
             seconds = time.perf_counter() - started
@@ -113,22 +114,21 @@ class _Run:
     def _show(self, metrics: dict[str, jax.Array], index: int) -> None:
         if not bool(metrics["finite"]):
             bad = [k for k, v in metrics.items() if k.startswith("loss/") and not np.isfinite(v)]
+            where = f"epoch {self.position.epoch}, batch {index}"
             raise UserError(
-                f"the loss became NaN or infinite at epoch {self.position.epoch}, batch {index} "
-                f"({', '.join(bad)}): lower train.learning_rate; the last checkpoint in "
-                f"{self.path} is kept"
+                f"training became NaN or infinite at {where} ({', '.join(bad) or 'parameters'}): "
+                f"lower train.learning_rate; the last checkpoint in {self.path} is kept"
             )
         self.bar.set_postfix(loss=f"{float(metrics['loss']):.4f}", refresh=False)
 
-    def _stop(self, batches: Any) -> None:
-        batches.close()
+    def _stop(self) -> None:
         self.checkpoints.save(self.state, self.position, self.meta)
         raise Interrupted(self.signals.received, self.position, self.path)
 
     def _log_epoch(self, metrics: list[dict[str, jax.Array]], seconds: float) -> None:
         host = jax.device_get(metrics)
         losses = {k: float(np.mean([m[k] for m in host])) for k in host[0] if k.startswith("loss")}
-        images = sum(1 for _ in host) / self.steps_per_epoch * len(self.system.train)
+        images = len(host) / self.steps_per_epoch * len(self.system.train)
         values = {
             **losses,
             "learning_rate": float(host[-1]["learning_rate"]),

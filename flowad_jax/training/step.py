@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from flowad_jax.training.optim import Adam
 from flowad_jax.training.schedules import Schedule
@@ -47,7 +48,7 @@ def make_maps_step(
     """Returns the step on feature maps, not jitted: ``(state, maps, batch) -> (state, metrics)``.
 
     Metrics are ``learning_rate``, the mean ``loss`` over all gradient steps, ``loss/<groups>`` of
-    each phase, and ``finite``, false as soon as one loss was not.
+    each phase, and ``finite``, false as soon as a loss or a parameter is not.
     """
 
     def maps_step(state: TrainState, maps: tuple[jax.Array, ...], batch: Batch):
@@ -57,7 +58,9 @@ def make_maps_step(
         for phase in method.phases(state.constants, maps, batch, rng):
             state, loss = _run_phase(state, phase, optimizer, learning_rate)
             losses["+".join(phase.trains)] = (loss, phase.active)
-        return state._replace(step=state.step + 1), _metrics(losses, learning_rate)
+        metrics = _metrics(losses, learning_rate)
+        metrics["finite"] &= jnp.isfinite(optax.global_norm(state.params))
+        return state._replace(step=state.step + 1), metrics
 
     return maps_step
 
