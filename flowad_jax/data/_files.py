@@ -80,12 +80,10 @@ class FileSource:
         return count(self)
 
 
-def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
-    """Raises a UserError if an option of the config is not one of its choices."""
+def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
+    """Raises a UserError if the value of a key is not one of its choices."""
     if value not in choices:
-        raise UserError(
-            f"data.options.{option}={value!r} is unknown: {nearest(str(value), choices)}"
-        )
+        raise UserError(f"{key}={value!r} is unknown: {nearest(str(value), choices)}")
 
 
 def check_root(root: str | Path | None) -> Path:
@@ -157,7 +155,7 @@ def attach_masks(entries: Sequence[Entry], found: Sequence[Path | None], rule: s
     Raises:
       UserError: an anomalous image lacks a mask that the rule asks for.
     """
-    check_choice("masks", rule, _MASK_RULES)
+    check_choice("data.options.masks", rule, _MASK_RULES)
     pairs = [(e, None if e.kind == GOOD else mask) for e, mask in zip(entries, found, strict=True)]
     if rule == "none" or (rule == "auto" and not any(mask for _, mask in pairs)):
         return list(entries)

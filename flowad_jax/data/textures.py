@@ -18,7 +18,6 @@ from flowad_jax.data import _files
 from flowad_jax.data._texture_defects import PAINTERS, paint, uniform
 from flowad_jax.data.record import GOOD, Record, count, read_image
 from flowad_jax.errors import UserError
-from flowad_jax.lookup import nearest
 
 CATEGORIES = ("brick", "grass", "gravel")
 SIDE = 512
@@ -54,8 +53,7 @@ def build(
       UserError: an unknown category or split, a value out of range, or a scikit-image without
         the photographs.
     """
-    if category not in CATEGORIES:
-        raise UserError(f"data.category={category!r} is unknown: {nearest(category, CATEGORIES)}")
+    _files.check_choice("data.category", category, CATEGORIES)
     _files.check_choice("split", split, _files.SPLITS)
     widest = SIDE - COLUMNS["test"][0]
     _check_range("tile", tile, 32, widest)

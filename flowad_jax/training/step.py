@@ -59,7 +59,7 @@ def make_maps_step(
             state, loss = _run_phase(state, phase, optimizer, learning_rate)
             losses["+".join(phase.trains)] = (loss, phase.active)
         metrics = _metrics(losses, learning_rate)
-        metrics["finite"] &= jnp.isfinite(optax.global_norm(state.params))
+        metrics["finite"] &= jnp.isfinite(optax.tree.norm(state.params))
         return state._replace(step=state.step + 1), metrics
 
     return maps_step

@@ -82,7 +82,7 @@ def test_masks_are_optional(root):
 
 def test_one_missing_mask_is_an_error_unless_masks_are_off(root):
     (root / "nut/ground_truth/bent/000.png").unlink()
-    with pytest.raises(UserError, match=r"bent/000\.bmp' has no mask.*data\.masks"):
+    with pytest.raises(UserError, match=r"bent/000\.bmp' has no mask.*data\.options\.masks"):
         folder.build(root, "nut", "test")
     assert not folder.build(root, "nut", "test", masks="none").has_masks
 
@@ -129,7 +129,7 @@ def test_truncated_image_names_the_file(root):
         ("set", "nuts", "train", r"no category 'nuts': did you mean 'nut'\? it holds bolt, nut"),
         ("set", "", "train", "category is not set: choose one of bolt, nut"),
         ("set/nut", "nut", "train", "holds train/ itself, use ''"),
-        ("set", "nut", "valid", r"data\.split='valid' is unknown"),
+        ("set", "nut", "valid", r"split='valid' is unknown"),
         ("set", "bolt", "test", "no test images in .*bolt/test"),
         ("set/nut/train/good/002.png", "nut", "train", "is a file, not a folder"),
     ],
@@ -147,7 +147,7 @@ def test_empty_category(root):
     (root / "bare").mkdir()
     with pytest.raises(UserError, match=r"no training images in '.*bare/train/good'"):
         folder.build(root, "bare", "train")
-    with pytest.raises(UserError, match=r"data\.masks='maybe' is unknown"):
+    with pytest.raises(UserError, match=r"data\.options\.masks='maybe' is unknown"):
         folder.build(root, "nut", "test", masks="maybe")
 
 

@@ -92,11 +92,11 @@ def test_seed_gives_other_tiles(category):
     ("options", "message"),
     [
         ({"category": "gras"}, r"data\.category='gras' is unknown: did you mean 'grass'"),
-        ({"split": "valid"}, r"data\.split='valid'"),
-        ({"tile": 256}, r"data\.tile=256 is out of range: use 32 to 200"),
-        ({"strength": 0}, r"data\.strength=0"),
-        ({"train_images": 0}, r"data\.train_images=0"),
-        ({"seed": -1}, r"data\.seed=-1"),
+        ({"split": "valid"}, r"split='valid'"),
+        ({"tile": 256}, r"data\.options\.tile=256 is out of range: use 32 to 200"),
+        ({"strength": 0}, r"data\.options\.strength=0"),
+        ({"train_images": 0}, r"data\.options\.train_images=0"),
+        ({"seed": -1}, r"data\.options\.seed=-1"),
     ],
 )
 def test_values_out_of_range(options, message):
