@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
@@ -41,16 +40,7 @@ class Checkpoints:
         )
         self._manager = ocp.CheckpointManager(workdir / FOLDER, options=options)
 
-    def __enter__(self) -> Checkpoints:
-        """Returns itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Closes the manager."""
         self._manager.close()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import tensorboardX
@@ -28,20 +27,13 @@ class MetricsLog:
                 str(workdir / "tensorboard"), purge_step=step + 1 if step else None
             )
 
-    def __enter__(self) -> MetricsLog:
-        """Returns itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Closes the event file."""
         self._board.close()
 
-    def write(self, kind: str, step: int, epoch: int, values: dict[str, float]) -> None:
+    def write(
+        self, kind: str, step: int, epoch: int, values: dict[str, float], **labels: str
+    ) -> None:
         """Adds one row.
 
         Args:
@@ -49,9 +41,10 @@ class MetricsLog:
           step: image batches seen.
           epoch: epochs completed.
           values: numbers by name; NaN, where undefined, is left out.
+          labels: words to keep beside the numbers.
         """
         values = {name: value for name, value in values.items() if not math.isnan(value)}
-        row = {"kind": kind, "step": step, "epoch": epoch, **values}
+        row = {"kind": kind, "step": step, "epoch": epoch, **labels, **values}
         with files.writing(self._path), self._path.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(row) + "\n")
         for name, value in values.items():

@@ -40,7 +40,7 @@ def train(config: config_dict.ConfigDict, directory: str | Path) -> dict[str, An
     """
     system = build(config)
     path = workdir.claim(directory, config)
-    with Checkpoints(path) as checkpoints, Signals() as signals:
+    with closing(Checkpoints(path)) as checkpoints, Signals() as signals:
         return _Run(system, path, checkpoints, signals).finish()
 
 
@@ -57,6 +57,7 @@ class _Run:
         self.step = make_train_step(
             system.encoder, system.method, system.optimizer, system.schedule
         )
+        self.meta: dict[str, Any]
         if checkpoints.latest is None:
             self.state, self.position = state.fresh(system), Position(0, 0)
             self.meta = {"encoder_sha256": system.encoder.source["sha256"], "epoch_seconds": []}
@@ -68,7 +69,7 @@ class _Run:
         """Trains the epochs that are left and reports."""
         images = len(self.system.train)
         with ExitStack() as stack:
-            self.log = stack.enter_context(MetricsLog(self.path, int(self.state.step)))
+            self.log = stack.enter_context(closing(MetricsLog(self.path, int(self.state.step))))
             self.bar = stack.enter_context(
                 tqdm(
                     total=images * self.config.epochs,
@@ -144,6 +145,7 @@ class _Run:
         if not (last or done % self.config.eval_every == 0):
             return None
         scored = summary.score(self.system, self.state)
-        self.log.write("eval", int(self.state.step), done, scored.metrics)
+        scoring = self.system.config.eval.scoring
+        self.log.write("eval", int(self.state.step), done, scored.metrics, scoring=scoring)
         self.bar.write(f"epoch {done}: {summary.one_line(scored.metrics)}")
         return scored

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import statistics
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,7 +75,7 @@ def report(
         "seed": system.config.seed,
         "scoring": system.config.eval.scoring,
         "epochs": system.config.train.epochs,
-        "columns": {"last": scored.metrics, "oracle": _oracle(path)},
+        "columns": {"last": scored.metrics, "oracle": _oracle(path, system.config.eval.scoring)},
         "undefined": metrics.undefined(system.test.labels, scored.masks),
         "timing": _timing(system, timing, scored),
         "versions": results.versions(),
@@ -97,7 +98,7 @@ def evaluate_workdir(directory: str | Path, scoring: str | None = None) -> dict[
         config.eval.scoring = scoring
     path = Path(directory).absolute()
     system = build(config)
-    with Checkpoints(path) as checkpoints:
+    with closing(Checkpoints(path)) as checkpoints:
         restored, position, meta = state.restored(system, checkpoints)
     if position.epoch < config.train.epochs:
         log.warning("training stopped in epoch %d of %d", position.epoch, config.train.epochs)
@@ -110,13 +111,13 @@ def one_line(values: dict[str, float]) -> str:
     return "  ".join(f"{name} {100 * values[name]:.2f}" for name in names)
 
 
-def _oracle(path: Path) -> dict[str, Any]:
-    """The epoch with the best image AUROC on the test set, as logged: a bound, not a result."""
-    rows = [row for row in metrics_log.read(path) if row["kind"] == "eval"]
+def _oracle(path: Path, scoring: str) -> dict[str, Any]:
+    """The logged epoch with the best image AUROC on the test set: a bound, not a result."""
+    rows = [row for row in metrics_log.read(path) if row.get("scoring") == scoring]
     if not any("image_auroc" in row for row in rows):
         return {}
     best = max(rows, key=lambda row: (row.get("image_auroc", 0), row.get("pixel_auroc", 0)))
-    return {key: value for key, value in best.items() if key not in ("kind", "step")}
+    return {key: value for key, value in best.items() if key not in ("kind", "step", "scoring")}
 
 
 def _timing(system: System, timing: dict[str, Any], scored: Scored) -> dict[str, Any]:

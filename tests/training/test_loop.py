@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from flowad_jax.training.system import build
 
 
 def final_state(config, path):
-    with Checkpoints(path) as checkpoints:
+    with closing(Checkpoints(path)) as checkpoints:
         return state.restored(build(config), checkpoints)
 
 
@@ -57,6 +58,7 @@ def test_a_run_leaves_what_it_promises(tiny_config, tmp_path):
     assert again["columns"]["last"] == results["columns"]["last"]
     other = summary.evaluate_workdir(path, scoring="transductive")
     assert other["scoring"] == "transductive"
+    assert other["columns"]["oracle"] == {}  # the run logged calibrated scores only
     assert train(tiny_config, path)["columns"]["last"] == results["columns"]["last"]
 
 
