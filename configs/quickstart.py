@@ -10,14 +10,20 @@ from ml_collections import config_dict
 from configs.base import base
 
 
-def get_config() -> config_dict.ConfigDict:
-    """A short CFLOW-AD run: fewer epochs and smaller batches than published."""
-    config = base("cflow", "textures")
-    config.data.category = "brick"
+def short_run(data: str) -> config_dict.ConfigDict:
+    """CFLOW-AD for some ten or hundred images and two CPU cores: fewer epochs, smaller batches."""
+    config = base("cflow", data)
     config.train.epochs = 16
     config.train.batch_size = 8
     config.train.learning_rate = 1e-3  # five times the published rate, for a tenth of the epochs
     config.train.schedule.sub_epochs = 2
     config.train.eval_every = 4
     config.train.checkpoint_every = 4
+    return config
+
+
+def get_config() -> config_dict.ConfigDict:
+    """The short run on the texture of bricks."""
+    config = short_run("textures")
+    config.data.category = "brick"
     return config
