@@ -88,9 +88,8 @@ def build(config: config_dict.ConfigDict) -> System:
     method = _call("method", "flowad_jax.methods", config.method)
     train, test = (_source(config, split) for split in ("train", "test"))
     log.info(
-        "%s %s: %d images to train, %d good and %d anomalous to test",
-        config.data.name,
-        config.data.category,
+        "%s: %d images to train, %d good and %d anomalous to test",
+        f"{config.data.name} {config.data.category}".strip(),
         len(train),
         np.sum(test.labels == 0),
         np.sum(test.labels == 1),
