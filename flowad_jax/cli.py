@@ -15,11 +15,11 @@ from pathlib import Path
 
 from absl import app, flags
 from absl import logging as absl_logging
-from ml_collections import config_dict
 from ml_collections.config_flags import config_flags
 
 from flowad_jax.errors import UserError
 from flowad_jax.lookup import nearest
+from flowad_jax.training.workdir import flatten
 
 _HELP = frozenset({"--help", "-help", "-h", "-?", "--helpshort", "--helpfull"})
 _OVERRIDE = re.compile(r"--(?:no)?config\.([\w.]+)")
@@ -144,15 +144,4 @@ def _known_keys(argv: list[str]) -> list[str]:
         return []
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return _keys(module.get_config())
-
-
-def _keys(section: config_dict.ConfigDict, prefix: str = "") -> list[str]:
-    keys = []
-    for name in section:
-        value = section.get_ref(name).get()
-        if isinstance(value, config_dict.ConfigDict):
-            keys += _keys(value, f"{prefix}{name}.")
-        else:
-            keys.append(prefix + name)
-    return keys
+    return list(flatten(module.get_config().to_dict()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from flowad_jax.encoders.load import load
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation.evaluate import Evaluator
 from flowad_jax.training.optim import Adam
-from flowad_jax.types import Batch, Encoder, Method
+from flowad_jax.types import Encoder, Method
 
 log = logging.getLogger("flowad_jax")
 
@@ -65,11 +65,6 @@ class System:
             epochs=train.epochs,
             steps_per_epoch=len(self.train_loader),
         )
-
-    def example_batch(self) -> Batch:
-        """The first training batch, for shapes."""
-        batches: Iterator[Batch] = self.train_loader.epoch(0)
-        return next(batches)
 
 
 def build(config: config_dict.ConfigDict) -> System:
