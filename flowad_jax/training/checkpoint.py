@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -119,8 +120,10 @@ def _echoes_silenced() -> Iterator[None]:
     """Keeps one failed write from printing a traceback for each task that Orbax abandons.
 
     The failure itself is raised as usual; the echoes say nothing more and come when the abandoned
-    tasks are collected, so after a failure the silence stays.
+    tasks and coroutines are collected, so after a failure the silence stays.
     """
+    filters = warnings.filters[:]
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     loggers = [logging.getLogger(name) for name in ("asyncio", "absl")]
     levels, hook = [logger.level for logger in loggers], sys.unraisablehook
 
@@ -132,6 +135,7 @@ def _echoes_silenced() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)
     yield
+    warnings.filters[:] = filters
     sys.unraisablehook = hook
     for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)
