@@ -21,6 +21,12 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return f"did you mean '{close[0]}'?" if close else f"choices are {', '.join(choices)}"
 
 
+def check_choice(key: str, value: str, choices: Iterable[str]) -> None:
+    """Raises a `UserError` that names the config key if its value is none of the choices."""
+    if value not in choices:
+        raise UserError(f"{key}='{value}': {nearest(value, choices)}")
+
+
 def choices(package: str, default: str = "build") -> list[str]:
     """Names that `find` knows in a package.
 

@@ -1,6 +1,7 @@
 """Small numerical pieces that several systems share. Maps are channels last."""
 
 import math
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +52,39 @@ def interpolation_matrix(size: int, target: int) -> np.ndarray:
     np.add.at(weights, (rows, left), 1.0 - fraction)
     np.add.at(weights, (rows, right), fraction)
     return weights
+
+
+def pooling_matrix(size: int, target: int) -> np.ndarray:
+    """Weights (target, size) of adaptive averaging: cell i is the mean of its window.
+
+    As in PyTorch the window is ``floor(i * size / target)`` to ``ceil((i + 1) * size / target)``,
+    so that neighbours overlap where the sizes do not divide.
+    """
+    weights = np.zeros((target, size))
+    for cell in range(target):
+        window = slice(cell * size // target, -(-(cell + 1) * size // target))
+        weights[cell, window] = 1.0 / (window.stop - window.start)
+    return weights
+
+
+def adaptive_average_pool(x: jax.Array, target: Sequence[int]) -> jax.Array:
+    """Averages maps (B, H, W, C) down to (B, h, w, C)."""
+    return _resample(x, pooling_matrix, target)
+
+
+def upsample(x: jax.Array, target: Sequence[int]) -> jax.Array:
+    """Resizes maps (B, h, w, C) bilinearly to (B, H, W, C) with coinciding corners."""
+    return _resample(x, interpolation_matrix, target)
+
+
+def _resample(x: jax.Array, matrix: Callable, target: Sequence[int]) -> jax.Array:
+    if x.shape[1:3] == tuple(target):
+        return x
+    rows, columns = (
+        jnp.asarray(matrix(size, goal), x.dtype)
+        for size, goal in zip(x.shape[1:3], target, strict=True)
+    )
+    return jnp.einsum("Hh,Ww,bhwc->bHWc", rows, columns, x, precision="highest")
 
 
 def resize_align_corners(maps: np.ndarray, target: tuple[int, int]) -> np.ndarray:

@@ -24,6 +24,30 @@ def test_resize_agrees_with_torch():
     np.testing.assert_allclose(ops.resize_align_corners(maps, (16, 11)), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("size", [(4, 6), (5, 7), (2, 3)])
+def test_adaptive_pooling_averages_overlapping_windows(size):
+    """Window i runs from floor(i n / m) to ceil((i + 1) n / m); here m = (2, 3)."""
+    x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
+    rows = {4: [(0, 2), (2, 4)], 5: [(0, 3), (2, 5)], 2: [(0, 1), (1, 2)]}[size[0]]
+    columns = {
+        6: [(0, 2), (2, 4), (4, 6)],
+        7: [(0, 3), (2, 5), (4, 7)],
+        3: [(0, 1), (1, 2), (2, 3)],
+    }
+    pooled = ops.adaptive_average_pool(jnp.asarray(x), (2, 3))
+    for i, (top, bottom) in enumerate(rows):
+        for j, (left, right) in enumerate(columns[size[1]]):
+            expected = x[:, top:bottom, left:right].mean((1, 2))
+            np.testing.assert_allclose(pooled[:, i, j], expected, atol=1e-6)
+
+
+def test_upsampling_maps_is_the_resize_of_scores():
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
+    expected = ops.resize_align_corners(np.moveaxis(x, -1, 1).reshape(10, 3, 4), (7, 9))
+    expected = np.moveaxis(expected.reshape(2, 5, 7, 9), 1, -1)
+    np.testing.assert_allclose(ops.upsample(jnp.asarray(x), (7, 9)), expected, atol=1e-5)
+
+
 def test_softplus_turns_into_the_identity():
     x = jnp.array([-3.0, 0.0, 39.0, 41.0, 100.0])
     exact = np.log1p(np.exp(np.array([-1.5, 0.0, 19.5]))) * 2

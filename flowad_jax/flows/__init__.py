@@ -2,8 +2,10 @@
 
 from flowad_jax.flows.coupling import Clamp, CouplingBlock
 from flowad_jax.flows.flow import Flow
+from flowad_jax.flows.fusion import FusionFlow
+from flowad_jax.flows.multiscale import MultiScaleFlow
 from flowad_jax.flows.position import PositionalEncoding, position_code
-from flowad_jax.flows.subnets import MLP
+from flowad_jax.flows.subnets import MLP, ConvNet
 
 
 def cflow_decoder(
@@ -27,8 +29,11 @@ def cflow_decoder(
 __all__ = [
     "MLP",
     "Clamp",
+    "ConvNet",
     "CouplingBlock",
     "Flow",
+    "FusionFlow",
+    "MultiScaleFlow",
     "PositionalEncoding",
     "cflow_decoder",
     "position_code",

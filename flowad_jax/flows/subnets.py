@@ -6,8 +6,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-# PyTorch's default for linear layers: uniform within 1 / sqrt(fan_in), for kernel and bias alike.
-_torch_kernel = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
+from flowad_jax.convolution import convolve
+
+# PyTorch's default for linear layers and convolutions: uniform within 1 / sqrt(fan_in), for kernel
+# and bias alike.
+torch_kernel = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
 
 
 def torch_bias(fan_in: int) -> Callable[..., jax.Array]:
@@ -39,6 +42,63 @@ class MLP(nn.Module):
         return self._linear(self.features, 2 * width, "out")(x)
 
     def _linear(self, features: int, fan_in: int, name: str) -> nn.Dense:
-        return nn.Dense(
-            features, kernel_init=_torch_kernel, bias_init=torch_bias(fan_in), name=name
-        )
+        return nn.Dense(features, kernel_init=torch_kernel, bias_init=torch_bias(fan_in), name=name)
+
+
+class Conv3x3(nn.Module):
+    """A 3x3 convolution with bias over the channels of several maps side by side.
+
+    Each map meets its own slice of the kernel, and the results are added: the same sum as over the
+    concatenated channels, but a map that all images share is convolved once.
+
+    Attributes:
+      features: number of output channels.
+      compute: dtype of the products, e.g. bfloat16; None for that of the maps.
+    """
+
+    features: int
+    compute: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, *maps: jax.Array) -> jax.Array:
+        """Returns (B, H, W, features) from maps (B or 1, H, W, C_i), in the dtype of the first."""
+        widths = [x.shape[-1] for x in maps]
+        total, fan_in = sum(widths), 9 * sum(widths)
+        kernel = self.param("kernel", torch_kernel, (3, 3, total, self.features))
+        bias = self.param("bias", torch_bias(fan_in), (self.features,))
+        dtype = self.compute or maps[0].dtype
+        out, start = bias, 0
+        for x, width in zip(maps, widths, strict=True):
+            weights = kernel[:, :, start : start + width].astype(dtype)
+            product = convolve(x.astype(dtype), weights, (1, 1), ((1, 1), (1, 1)))
+            out, start = out + product.astype(maps[0].dtype), start + width
+        return out
+
+
+class ConvNet(nn.Module):
+    """Convolution, LayerNorm over the channels, ReLU, convolution (MSFlow, parallel flows).
+
+    The normalisation comes before the ReLU, as in the published logs; the paper's text has them
+    the other way round.
+
+    Attributes:
+      features: number of output channels.
+      compute: dtype of the convolutions; everything else stays in the dtype of the maps.
+    """
+
+    features: int
+    compute: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, cond: jax.Array | None = None) -> jax.Array:
+        """Returns (B, H, W, features) from maps (B, H, W, C) and a condition (B or 1, H, W, P)."""
+        maps = (x,) if cond is None else (x, cond)
+        width = sum(part.shape[-1] for part in maps)
+        x = Conv3x3(width, self.compute, name="hidden")(*maps)
+        x = nn.relu(layer_norm(name="norm")(x))
+        return Conv3x3(self.features, self.compute, name="out")(x)
+
+
+def layer_norm(name: str) -> nn.LayerNorm:
+    """PyTorch's LayerNorm over the channels of every position."""
+    return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=name)

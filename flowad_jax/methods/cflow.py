@@ -7,7 +7,7 @@ batches, likelihood maps, scores.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from flowad_jax.errors import UserError
 from flowad_jax.flows import Clamp, Flow, cflow_decoder, position_code
 from flowad_jax.flows.coupling import CLAMPS
 from flowad_jax.flows.permutation import KINDS as PERMUTATIONS
-from flowad_jax.lookup import nearest
+from flowad_jax.lookup import check_choice
 from flowad_jax.types import Batch, Calibration, Method, Phase, Scores, Tree
 
 OBJECTIVES = {
@@ -53,9 +53,9 @@ def build(
     Raises:
       UserError: an option has a value that does not exist.
     """
-    _check_choice("objective", objective, OBJECTIVES)
-    _check_choice("clamp_kind", clamp_kind, CLAMPS)
-    _check_choice("permutation", permutation, PERMUTATIONS)
+    check_choice("method.objective", objective, OBJECTIVES)
+    check_choice("method.clamp_kind", clamp_kind, CLAMPS)
+    check_choice("method.permutation", permutation, PERMUTATIONS)
     for name, value in (("blocks", blocks), ("fibre_size", fibre_size)):
         if value < 1:
             raise UserError(f"method.{name}={value}: must be at least 1")
@@ -69,12 +69,8 @@ def build(
         log_probs=decoders.log_probs,
         calibrate=calibrate,
         aggregate=aggregate,
+        published="transductive",
     )
-
-
-def _check_choice(key: str, value: str, choices: Iterable[str]) -> None:
-    if value not in choices:
-        raise UserError(f"method.{key}='{value}': {nearest(value, choices)}")
 
 
 def group(scale: int) -> str:

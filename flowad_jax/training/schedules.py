@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 Schedule = Callable[[jax.Array], jax.Array]
 
-EXPORTS = ("cflow", "constant")
+EXPORTS = ("cflow", "constant", "msflow")
 
 
 def cflow(
@@ -54,6 +54,46 @@ def cflow(
         start, end = learning_rate / 10, cosine(warmup_meta_epochs)
         progress = step / (warmup_meta_epochs * length)
         return jnp.where(progress < 1, start + progress * (end - start), rate)
+
+    return schedule
+
+
+def msflow(
+    learning_rate: float,
+    epochs: int,
+    steps_per_epoch: int,
+    sub_epochs: int = 4,
+    warmup_meta_epochs: int = 3,
+    warmup_start: float = 0.1,
+    milestones: tuple[float, ...] = (0.7, 0.9),
+    gamma: float = 0.33,
+) -> Schedule:
+    """Linear warm-up, then steps down at milestones, by epoch (MSFlow, released code).
+
+    The reference shifts its milestones wrongly when it resumes; this is the schedule of a run
+    without interruption.
+
+    Args:
+      learning_rate: value between the warm-up and the first milestone.
+      epochs: passes over the images in the whole run (the reference's sub-epochs).
+      steps_per_epoch: image batches per pass.
+      sub_epochs: epochs per meta epoch.
+      warmup_meta_epochs: length of the warm-up; 0 for none.
+      warmup_start: share of the learning rate with which the warm-up begins.
+      milestones: shares of ``epochs`` after which the rate falls.
+      gamma: factor by which it falls.
+
+    Returns:
+      A function from the number of image batches seen to the learning rate.
+    """
+    warmup = warmup_meta_epochs * sub_epochs
+    falls = jnp.array([round(share * epochs) for share in milestones])
+
+    def schedule(step: jax.Array) -> jax.Array:
+        epoch = step // steps_per_epoch
+        progress = jnp.minimum(epoch / warmup, 1.0) if warmup else 1.0
+        passed = jnp.sum(jnp.expand_dims(epoch, -1) >= falls, axis=-1)
+        return learning_rate * (warmup_start + (1 - warmup_start) * progress) * gamma**passed
 
     return schedule
 

@@ -53,7 +53,7 @@ def test_chain_agrees_with_freia(channels, condition, permutation, blocks):
         inputs = [torch.from_numpy(x)] + ([[torch.from_numpy(cond)]] if condition else [])
         expected, expected_log_det = chain(*inputs)
     state_dict = {key: value.numpy() for key, value in chain.state_dict().items()}
-    variables = freia.decoder(state_dict)
+    variables = freia.chain(state_dict)
     flow = cflow_decoder(channels, blocks, Clamp(1.9), permutation)
     z, log_det = flow.apply(variables, x, cond)
     scale = np.abs(expected.numpy()).max()

@@ -37,7 +37,7 @@ def test_block(name):
 
 def test_decoder():
     arrays = golden.load("cflow_decoder")
-    variables = freia.decoder(golden.state_dict(arrays))
+    variables = freia.chain(golden.state_dict(arrays))
     flow = cflow_decoder(arrays["x"].shape[1])
     z, log_det = jax.jit(flow.apply)(variables, arrays["x"], arrays["cond"])
     np.testing.assert_allclose(z, arrays["z"], rtol=1e-4, atol=1e-5)
@@ -72,4 +72,4 @@ def test_damaged_freia_decoders_are_refused():
     with pytest.raises(UserError, match=r"no tensor 'subnet\.0\.bias'"):
         freia.block(tensors)
     with pytest.raises(UserError, match="unknown key 'weight'"):
-        freia.decoder({"weight": np.zeros(1)})
+        freia.chain({"weight": np.zeros(1)})

@@ -146,7 +146,7 @@ def test_objectives():
 
 def test_log_likelihood_agrees_with_the_reference():
     stored = golden.load("cflow_decoder")
-    variables = freia.decoder(golden.state_dict(stored))
+    variables = freia.chain(golden.state_dict(stored))
     z, log_det = jax.jit(cflow.cflow_decoder(16).apply)(variables, stored["x"], stored["cond"])
     loss = jnp.mean(cflow.OBJECTIVES["log_sigmoid"](ops.gaussian_log_prob_per_dim(z, log_det))[:64])
     np.testing.assert_allclose(loss, stored["train_losses"][0], rtol=1e-5)

@@ -24,5 +24,17 @@ def test_short_runs_stay_within_bounds(epochs):
     assert rates.max() <= 1e-3
 
 
+def test_msflow_agrees_with_the_reference():
+    stored = golden.load("lr_schedules")["msflow_per_sub_epoch"]
+    batch = jnp.arange(7 * len(stored))
+    rates = schedules.msflow(1e-4, epochs=100, steps_per_epoch=7)(batch)
+    np.testing.assert_allclose(rates, np.repeat(stored, 7), rtol=1e-5)
+
+
+def test_msflow_milestones_are_shares_of_the_run():
+    rates = schedules.msflow(1.0, 30, 1, warmup_meta_epochs=0)(jnp.arange(30))
+    np.testing.assert_allclose(rates, [1.0] * 21 + [0.33] * 6 + [0.33**2] * 3, rtol=1e-5)
+
+
 def test_constant():
     np.testing.assert_array_equal(schedules.constant(0.5, 1, 1)(jnp.arange(3)), [0.5] * 3)

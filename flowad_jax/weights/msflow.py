@@ -1,0 +1,75 @@
+"""State dicts of the MSFlow reference become variables of our `MultiScaleFlow`."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from flowad_jax.errors import UserError
+from flowad_jax.weights import freia
+
+Flat = Mapping[str, np.ndarray]
+
+_PERMUTATION = re.compile(r"module_list\.\d+\.(perm|perm_inv)")
+_LAYERS = {
+    "cross_convs.conv1": "squeeze",
+    "cross_convs.norm": "norm",
+    "cross_convs.conv2": "expand",
+}
+
+
+def flows(parallel: Sequence[Flat], fusion: Flat) -> dict[str, dict]:
+    """Converts the flows of one trained category.
+
+    Args:
+      parallel: state dict of the flow of every scale, shallow first (``parallel_flows``).
+      fusion: state dict of the fusion flow (``fusion_flow``).
+
+    Returns:
+      ``{"params": ..., "constants": ...}`` of `flowad_jax.flows.MultiScaleFlow`.
+
+    Raises:
+      UserError: a tensor is missing, unknown, or belongs to no scale.
+    """
+    scales = [freia.chain(state, freia.CONV_NET) for state in parallel]
+    variables = {
+        kind: {f"scale{index}": scale[kind] for index, scale in enumerate(scales)}
+        for kind in ("params", "constants")
+    }
+    channels = [len(scale["params"]["blocks_0"]["global_scale"]) for scale in scales]
+    tensors = dict(fusion)
+    variables["constants"]["fusion"] = _permutations(tensors, channels)
+    try:
+        variables["params"]["fusion"] = {
+            f"net{k}": _net(tensors, f"module_list.{len(scales)}.subnet_{k}.", len(scales))
+            for k in (1, 2)
+        }
+    except KeyError as missing:
+        raise UserError(f"an MSFlow fusion flow has no tensor {missing}") from None
+    if tensors:
+        raise UserError(f"an MSFlow fusion flow has unknown tensors: {', '.join(sorted(tensors))}")
+    return variables
+
+
+def _permutations(tensors: dict[str, np.ndarray], channels: list[int]) -> dict[str, np.ndarray]:
+    """Takes the channel orders out of ``tensors`` and gives each to the scale of its length.
+
+    The reference stores them in an order that differs from run to run.
+    """
+    keys = [key for key in tensors if _PERMUTATION.fullmatch(key)]
+    stored = {key: tensors.pop(key) for key in keys}
+    orders = [value for key, value in stored.items() if key.endswith(".perm")]
+    if sorted(map(len, orders)) != sorted(set(channels)):
+        raise UserError(
+            f"an MSFlow fusion flow has channel orders of lengths {sorted(map(len, orders))}, but "
+            f"its scales have {channels} channels"
+        )
+    by_length = {len(order): freia.permutation(order) for order in orders}
+    return {f"permutation{scale}": by_length[count] for scale, count in enumerate(channels)}
+
+
+def _net(tensors: dict[str, np.ndarray], prefix: str, scales: int) -> dict[str, dict]:
+    layers = {prefix + theirs: ours for theirs, ours in _LAYERS.items()}
+    for scale in range(scales):
+        layers |= {f"{prefix}conv_{kind}.{scale}": f"{kind}{scale}" for kind in "st"}
+    return {ours: freia.layer(tensors, theirs) for theirs, ours in layers.items()}
