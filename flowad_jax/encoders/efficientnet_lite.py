@@ -30,7 +30,6 @@ from flowad_jax.errors import UserError
 from flowad_jax.types import EncoderSpec
 
 STRIDES = (2, 4, 8, 16, 16, 32, 32)
-DEFAULT_TAPS = (2, 4, 6)
 IGNORABLE = (r"(_conv_head|_bn1|_fc)\..*", r".*\.num_batches_tracked")
 
 BatchNorm = functools.partial(nn.BatchNorm, use_running_average=True, epsilon=1e-3)
@@ -123,12 +122,12 @@ class EfficientNetLite(nn.Module):
 
     Attributes:
       stages: what `scaled` returns.
-      taps: stages whose outputs are returned; None for the last of strides 8, 16 and 32.
+      taps: stages whose outputs are returned.
       padding: ``"zeros"``, the only mode these networks know.
     """
 
     stages: tuple[Stage, ...]
-    taps: tuple[int, ...] | None = None
+    taps: tuple[int, ...]
     padding: str = "zeros"
 
     @nn.compact
@@ -142,10 +141,9 @@ class EfficientNetLite(nn.Module):
             raise UserError(
                 f"padding '{self.padding}' is unknown to EfficientNet-Lite: use 'zeros'"
             )
-        taps = DEFAULT_TAPS if self.taps is None else self.taps
         x = _relu6(BatchNorm(name="bn0")(_conv(_STEM_CHANNELS, 3, 2, "conv_stem")(image)))
         maps, index = [], 0
-        for stage in self.stages[: max(taps) + 1]:
+        for stage in self.stages[: max(self.taps) + 1]:
             for repeat in range(stage.blocks):
                 x = InvertedResidual(
                     kernel=stage.kernel,
@@ -156,7 +154,7 @@ class EfficientNetLite(nn.Module):
                 )(x)
                 index += 1
             maps.append(x)
-        return tuple(maps[tap] for tap in taps)
+        return tuple(maps[tap] for tap in self.taps)
 
 
 def torch_key(path: tuple[str, ...]) -> str:
@@ -188,7 +186,6 @@ def _spec(variant: str, stages: tuple[Stage, ...], weights: str) -> EncoderSpec:
         name=f"efficientnet_lite.{variant}",
         channels=tuple(stage.channels for stage in stages),
         strides=STRIDES,
-        default_taps=DEFAULT_TAPS,
         mean=(127 / 255, 127 / 255, 127 / 255),
         std=(128 / 255, 128 / 255, 128 / 255),
         fixed_size=None,

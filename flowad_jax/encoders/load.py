@@ -14,6 +14,8 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from flowad_jax import lookup
+from flowad_jax.encoders.pooling import pooled
+from flowad_jax.encoders.taps import choose_taps
 from flowad_jax.errors import UserError
 from flowad_jax.types import Encoder, EncoderSpec, Tree
 from flowad_jax.weights import layout, store, torch_file
@@ -32,7 +34,9 @@ def load(
     name: str,
     weights: str = "embedded",
     taps: tuple[int, ...] | None = None,
+    strides: tuple[int, ...] = (8, 16, 32),
     padding: str | None = None,
+    pool: str = "none",
     seed: int = 0,
 ) -> Encoder:
     """Returns an encoder with the variables that its taps need, on the default device.
@@ -41,18 +45,22 @@ def load(
       name: e.g. ``"resnet.wide_resnet50_2"``, or ``"package.module:variant"``.
       weights: ``"embedded"`` (in an installed package), ``"random"``, or the path of a ``.pth``,
         ``.pt``, ``.safetensors`` or ``.npz`` file; a name that ends in a hash has to be true.
-      taps: increasing indices into the spec's channels; None for the spec's default.
+      taps: increasing indices into the spec's channels; None for those of the strides.
+      strides: increasing strides; the deepest map of each is a tap where ``taps`` is None.
       padding: a mode that the architecture knows; None for its default.
+      pool: ``"none"``, or ``"avg"`` or ``"max"`` behind every tap, see `pooling`.
       seed: of random weights.
 
     Raises:
-      UserError: the name, a tap, the padding or the weights are not what they should be.
+      UserError: the name, a tap or stride, the padding, the pooling or the weights are not what
+        they should be.
     """
     architecture = _find(name)
     spec = architecture.spec
-    taps = _checked_taps(taps, spec)
+    taps = choose_taps(spec, taps, strides)
     options = {} if padding is None else {"padding": padding}
     module = architecture.factory(taps=taps, **options)
+    apply = pooled(module.apply, pool)
     target = _shapes(module, spec)
     if weights == "random":
         variables = random_variables(target, seed)
@@ -62,7 +70,7 @@ def load(
         variables = _pruned(_read(architecture, path), target)
         source = {"weights": path.name, "sha256": store.sha256(path)}
     source = {"name": spec.name, **source}
-    return Encoder(module.apply, jax.device_put(variables), spec, taps, source)
+    return Encoder(apply, jax.device_put(variables), spec, taps, source)
 
 
 def convert_checkpoint(arch: str, checkpoint_path: str | Path) -> tuple[Tree, dict[str, Any]]:
@@ -115,20 +123,6 @@ def _find(name: str) -> _Architecture:
     if variant not in getattr(family, "SPECS", {}):
         raise UserError(f"encoder '{name}' has no entry in SPECS of {module_name}: add one")
     return _Architecture(family, factory, family.SPECS[variant])
-
-
-def _checked_taps(taps: tuple[int, ...] | None, spec: EncoderSpec) -> tuple[int, ...]:
-    if taps is None:
-        return spec.default_taps
-    chosen = (taps,) if isinstance(taps, int) else tuple(taps)
-    count = len(spec.channels)
-    valid = all(type(tap) is int and 0 <= tap < count for tap in chosen)
-    if not chosen or not valid or list(chosen) != sorted(set(chosen)):
-        raise UserError(
-            f"taps {chosen} of encoder '{spec.name}': use increasing whole numbers from 0 to "
-            f"{count - 1} (channels {', '.join(map(str, spec.channels))})"
-        )
-    return chosen
 
 
 def _shapes(module: nn.Module, spec: EncoderSpec) -> Tree:

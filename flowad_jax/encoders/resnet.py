@@ -19,7 +19,6 @@ from flowad_jax.errors import UserError
 from flowad_jax.types import EncoderSpec
 
 STRIDES = (4, 8, 16, 32)
-DEFAULT_TAPS = (1, 2, 3)
 PADDINGS = ("reflect", "zeros")
 IGNORABLE = (r"fc\..*", r".*\.num_batches_tracked")
 
@@ -107,14 +106,14 @@ class ResNet(nn.Module):
     Attributes:
       stage_sizes: blocks per stage.
       block: ``(planes=, stride=, padding=, name=) -> module``.
-      taps: stages whose outputs are returned, 0 for ``layer1``; None for layer2, 3 and 4.
+      taps: stages whose outputs are returned, 0 for ``layer1``.
       padding: ``"reflect"`` or ``"zeros"`` around the stem and every 3x3 convolution.
       width: channels of the stem.
     """
 
     stage_sizes: tuple[int, ...]
     block: Callable[..., nn.Module]
-    taps: tuple[int, ...] | None = None
+    taps: tuple[int, ...]
     padding: str = "reflect"
     width: int = 64
 
@@ -125,12 +124,11 @@ class ResNet(nn.Module):
         Raises:
           UserError: the padding mode is unknown, or the image is too small to be mirrored.
         """
-        taps = DEFAULT_TAPS if self.taps is None else self.taps
-        _check(self.padding, image.shape[1:3], STRIDES[max(taps)])
+        _check(self.padding, image.shape[1:3], STRIDES[max(self.taps)])
         x = nn.relu(BatchNorm(name="bn1")(_conv(self.width, 7, 2, self.padding, "conv1")(image)))
         x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         maps = []
-        for stage, size in enumerate(self.stage_sizes[: max(taps) + 1]):
+        for stage, size in enumerate(self.stage_sizes[: max(self.taps) + 1]):
             for index in range(size):
                 x = self.block(
                     planes=self.width * 2**stage,
@@ -139,7 +137,7 @@ class ResNet(nn.Module):
                     name=f"layer{stage + 1}_{index}",
                 )(x)
             maps.append(x)
-        return tuple(maps[tap] for tap in taps)
+        return tuple(maps[tap] for tap in self.taps)
 
 
 def _check(padding: str, size: tuple[int, ...], stride: int) -> None:
@@ -184,7 +182,6 @@ def _spec(variant: str, first: int, weights: str) -> EncoderSpec:
         name=f"resnet.{variant}",
         channels=(first, 2 * first, 4 * first, 8 * first),
         strides=STRIDES,
-        default_taps=DEFAULT_TAPS,
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         fixed_size=None,

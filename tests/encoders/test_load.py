@@ -123,12 +123,6 @@ def test_a_missing_file_is_named():
         load.load(TINY, "nowhere.pth")
 
 
-@pytest.mark.parametrize("taps", [(1, 0), (1, 1), (0, 4), (-1,), (), (1.0,), ("1",), (True,), 7])
-def test_wrong_taps_are_named(taps):
-    with pytest.raises(UserError, match=r"taps .* of encoder 'resnet.resnet_tiny'.* 0 to 3"):
-        load.load(TINY, "random", taps=taps)
-
-
 @pytest.mark.parametrize("name", [TINY, "efficientnet_lite.efficientnet_lite_tiny"])
 def test_an_unknown_padding_is_named(name):
     with pytest.raises(UserError, match="'circular' is unknown"):

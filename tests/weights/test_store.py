@@ -16,7 +16,6 @@ SPEC = EncoderSpec(
     name="resnet.resnet18",
     channels=(64,),
     strides=(4,),
-    default_taps=(0,),
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
     fixed_size=None,
