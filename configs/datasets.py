@@ -17,6 +17,7 @@ _OPTIONS = {
         "white": 65535,  # value of white in 16-bit images
     },
     "mvtec": {"masks": "require", "mask_threshold": 0},
+    "visa": {"masks": "require", "mask_threshold": 0},
     "magnetic_tile": {
         "masks": "auto",
         "mask_threshold": 127,

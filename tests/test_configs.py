@@ -1,5 +1,8 @@
 """Every recipe names things that exist and builds its method without running it."""
 
+import importlib
+import inspect
+import sys
 from pathlib import Path
 
 import jax
@@ -9,6 +12,8 @@ import pytest
 from configs import datasets, methods
 from configs.base import base
 from flowad_jax import lookup
+from flowad_jax.encoders.pooling import pooled
+from flowad_jax.encoders.taps import choose_taps
 from flowad_jax.errors import UserError
 
 RECIPES = sorted(
@@ -18,25 +23,47 @@ RECIPES = sorted(
 )
 
 
+def map_shapes(config):
+    """What the encoder of a recipe hands to its method; nothing is computed."""
+    encoder, sizes = config.encoder, config.data.category_sizes
+    family, variant = encoder.name.split(".")
+    spec = importlib.import_module(f"flowad_jax.encoders.{family}").SPECS[variant]
+    taps = choose_taps(spec, encoder.taps, encoder.strides)
+    options = {} if encoder.padding is None else {"padding": encoder.padding}
+    module = lookup.find("flowad_jax.encoders", encoder.name)(taps=taps, **options)
+    side = sizes.get(config.data.category, config.data.image_size)
+    image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    variables = jax.eval_shape(module.init, jax.random.key(0), image)
+    return jax.eval_shape(pooled(module.apply, encoder.pool), variables, image)
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe_builds(name):
-    module = __import__(f"configs.{name}", fromlist=["get_config"])
+    module = importlib.import_module(f"configs.{name}")
     config = module.get_config()
     assert f"configs/{name}.py" in module.__doc__
-    lookup.find("flowad_jax.data", config.data.name)
+    data_set = sys.modules[lookup.find("flowad_jax.data", config.data.name).__module__]
+    known = getattr(data_set, "CATEGORIES", (config.data.category,))
+    assert {config.data.category, *config.data.category_sizes} <= set(known)
     lookup.find("flowad_jax.training", config.train.schedule.name)
     arguments = config.method.to_dict()
     method = lookup.find("flowad_jax.methods", arguments.pop("name"))(**arguments)
-    family, variant = config.encoder.name.split(".")
-    encoders = __import__(f"flowad_jax.encoders.{family}", fromlist=["SPECS"])
-    spec = encoders.SPECS[variant]
-    size = config.data.image_size
-    maps = [
-        jnp.zeros((1, size // spec.strides[tap], size // spec.strides[tap], spec.channels[tap]))
-        for tap in spec.default_taps
+    assert config.eval.scoring in ("calibrated", method.published)
+    variables = jax.eval_shape(method.init, jax.random.key(0), map_shapes(config))
+    scales = len(config.encoder.taps or config.encoder.strides)
+    joint = {"cflow": 0, "msflow": 1}[config.method.name]  # groups that see every scale
+    assert len(variables["params"]) == scales + joint
+
+
+def test_pooling_halves_the_maps_of_a_recipe():
+    config = base("msflow")
+    config.data.category_sizes = {"grass": 96}
+    config.data.category = "grass"
+    assert [m.shape for m in map_shapes(config)] == [
+        (1, 12, 12, 24),
+        (1, 6, 6, 40),
+        (1, 3, 3, 112),
     ]
-    variables = jax.eval_shape(method.init, jax.random.key(0), maps)
-    assert len(variables["params"]) == len(maps)
 
 
 def test_every_data_set_and_method_has_its_defaults():
@@ -51,12 +78,35 @@ def test_data_options_are_the_defaults_of_the_code(name):
     assert base("cflow", name).data.options.to_dict() == build.__kwdefaults__
 
 
-def test_method_options_are_the_defaults_of_the_code():
-    import inspect
-
-    arguments = base("cflow").method.to_dict()
+@pytest.mark.parametrize("name", methods._SECTIONS)
+def test_method_options_are_the_defaults_of_the_code(name):
+    arguments = base(name).method.to_dict()
     build = lookup.find("flowad_jax.methods", arguments.pop("name"))
     assert arguments == {n: p.default for n, p in inspect.signature(build).parameters.items()}
+
+
+@pytest.mark.parametrize("name", methods._SCHEDULES)
+def test_schedule_options_are_arguments_of_the_code(name):
+    """The run gives the rest; what has a default in the code has the same one in the recipe."""
+    arguments = base(name).train.schedule.to_dict()
+    parameters = inspect.signature(
+        lookup.find("flowad_jax.training", arguments.pop("name"))
+    ).parameters
+    given = {"learning_rate", "epochs", "steps_per_epoch"}
+    assert set(parameters) == given | set(arguments)
+    defaults = {n: p.default for n, p in parameters.items() if p.default is not p.empty}
+    assert defaults == {n: arguments[n] for n in defaults}
+
+
+@pytest.mark.parametrize("name", methods._SECTIONS)
+def test_published_values_are_keys_that_differ(name):
+    """A misspelt key would be new; a value that is base.py's own would be noise."""
+    config = base(name)
+    other = base("cflow")
+    for key, value in methods.published(name).items():
+        section, entry = key.split(".")
+        assert config[section][entry] == value
+        assert other[section][entry] != value
 
 
 def test_a_recipe_is_locked():

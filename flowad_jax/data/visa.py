@@ -1,0 +1,156 @@
+"""VisA: 12 categories of circuit boards, food and candles, 10,821 images.
+
+Y. Zou, J. Jeong, L. Pemula, D. Zhang, O. Dabeer, "SPot-the-Difference Self-supervised Pre-training
+for Anomaly Detection and Segmentation", ECCV 2022. Licence CC BY 4.0. As it is downloaded,
+
+    {root}/split_csv/1cls.csv                            which image belongs to which split
+    {root}/{category}/Data/Images/{Normal,Anomaly}/*.JPG
+    {root}/{category}/Data/Masks/Anomaly/*.png           0, or the number of a kind of defect
+
+or as the authors' script converts it, into the layout of ``folder``, below the root or in
+``{root}/1cls``. Both give the same images in the same order. Where there are both, the first
+counts. An image may show several kinds of defect, so all share one: ``"anomaly"``, or the
+converted folder's ``"bad"``.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from flowad_jax.data import _files, folder
+from flowad_jax.data._files import Entry, FileSource
+from flowad_jax.data.record import GOOD
+from flowad_jax.errors import UserError
+from flowad_jax.lookup import nearest
+
+CATEGORIES = (
+    "candle",
+    "capsules",
+    "cashew",
+    "chewinggum",
+    "fryum",
+    "macaroni1",
+    "macaroni2",
+    "pcb1",
+    "pcb2",
+    "pcb3",
+    "pcb4",
+    "pipe_fryum",
+)
+_TABLE = Path("split_csv", "1cls.csv")
+_KINDS = {"normal": GOOD, "anomaly": "anomaly"}
+_RESTORE = "restore the file that comes with VisA"
+
+
+class _Row(NamedTuple):
+    """A line of the table; the names are its columns, but for the first."""
+
+    where: str  # table and line, for messages
+    object: str
+    split: str
+    label: str
+    image: str
+    mask: str
+
+
+def build(
+    root: str | Path, category: str, split: str, *, masks: str = "require", mask_threshold: int = 0
+) -> FileSource:
+    """Lists one split of one category, in the order of the file names.
+
+    Args:
+      root: folder of the data set, in either layout.
+      category: one of the 12.
+      split: ``"train"`` or ``"test"``.
+      masks: as in ``folder.build``.
+      mask_threshold: value of a mask above which a pixel is a defect. The files as downloaded
+        hold the numbers of defects, from 1, so that anything above 0 would lose some of them.
+
+    Raises:
+      UserError: the category is none of the 12, the table is missing or wrong, or as
+        ``folder.build``.
+    """
+    _files.check_choice("split", split, _files.SPLITS)
+    if category not in CATEGORIES:
+        raise UserError(f"VisA has no category {category!r}: {nearest(category, CATEGORIES)}")
+    path = _files.check_root(root)
+    if not _downloaded(path):
+        where = _converted(path)
+        return folder.build(where, category, split, masks=masks, mask_threshold=mask_threshold)
+    entries = _entries(path, category, split, masks)
+    return FileSource(sorted(entries, key=lambda e: e.path), mask_threshold=mask_threshold)
+
+
+def categories(root: str | Path) -> list[str]:
+    """Those of the 12 categories that are present, sorted."""
+    path = _files.check_root(root)
+    present = _downloaded(path) or folder.categories(_converted(path))
+    return [name for name in CATEGORIES if name in present]
+
+
+def _downloaded(root: Path) -> list[str]:
+    return [name for name in CATEGORIES if (root / name / "Data").is_dir()]
+
+
+def _converted(root: Path) -> Path:
+    return root / "1cls" if (root / "1cls").is_dir() else root
+
+
+def _entries(root: Path, category: str, split: str, rule: str) -> list[Entry]:
+    rows = [row for row in _rows(root / _TABLE) if row.object == category]
+    for row in rows:
+        _check(row)
+    rows = [row for row in rows if row.split == split]
+    if not rows:
+        raise UserError(f"'{root / _TABLE}' has no {split} images of '{category}': {_RESTORE}")
+    entries = [Entry(_file(root, row.where, row.image), _KINDS[row.label]) for row in rows]
+    found = [_mask(root, row) if rule != "none" else None for row in rows]
+    return _files.attach_masks(entries, found, rule)
+
+
+def _rows(table: Path) -> Iterator[_Row]:
+    if not table.is_file():
+        raise UserError(f"'{table}' is missing: put the file 1cls.csv that comes with VisA there")
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            yield from _parsed(csv.DictReader(file), table)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"cannot read '{table}': {error}: {_RESTORE}") from error
+
+
+def _parsed(reader: csv.DictReader, table: Path) -> Iterator[_Row]:
+    columns = _Row._fields[1:]
+    missing = [name for name in columns if name not in (reader.fieldnames or ())]
+    if missing:
+        raise UserError(f"'{table}' has no column '{missing[0]}': {_RESTORE}")
+    for row in reader:
+        where = f"'{table}' line {reader.line_num}"
+        cells = [row[name] for name in columns]
+        if None in cells or None in row:
+            raise UserError(f"{where} has not {len(reader.fieldnames or ())} cells: {_RESTORE}")
+        yield _Row(where, *cells)
+
+
+def _check(row: _Row) -> None:
+    _files.check_choice(f"{row.where}: split", row.split, _files.SPLITS)
+    _files.check_choice(f"{row.where}: label", row.label, tuple(_KINDS))
+    if row.split == "train" and row.label != "normal":
+        raise UserError(f"{row.where}: an anomalous image to train on: {_RESTORE}")
+
+
+def _mask(root: Path, row: _Row) -> Path | None:
+    return _file(root, row.where, row.mask) if row.mask and row.label != "normal" else None
+
+
+def _file(root: Path, where: str, name: str) -> Path:
+    relative = PurePosixPath(name)
+    if not relative.parts or relative.is_absolute() or ".." in relative.parts:
+        raise UserError(f"{where}: {name!r} is no path of a file below '{root}': {_RESTORE}")
+    path = root / relative
+    if not os.path.isfile(path):  # unlike Path.is_file, false for impossible names too
+        raise UserError(f"{where}: '{root}' has no file {name!r}: unpack the data set again")
+    return path
