@@ -1,7 +1,8 @@
 """Scores the newest checkpoint of a run on its test images and rewrites its report.
 
 python eval.py --workdir=runs/quickstart
-python eval.py --workdir=runs/quickstart --scoring=transductive
+python eval.py --workdir=runs/quickstart --scoring=transductive   # a run of CFLOW-AD
+python eval.py --workdir=runs/screws --scoring=per_image          # a run of MSFlow
 """
 
 from absl import flags
@@ -9,12 +10,13 @@ from absl import flags
 from flowad_jax import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run made by train.py.")
-_SCORING = flags.DEFINE_enum(
+_SCORING = flags.DEFINE_string(
     "scoring",
     None,
-    ["calibrated", "transductive"],
-    "calibrated: a score depends on its image alone. transductive: the paper's form, whose scores "
-    "depend on the whole test set. Default: what the run's config says.",
+    "calibrated: a score depends on its image alone, measured against normal images. Or the form "
+    "of the method's paper: transductive (CFLOW-AD), in which scores depend on the whole test set; "
+    "per_image (MSFlow), in which every image is its own measure. Default: what the run's config "
+    "says.",
 )
 
 

@@ -22,7 +22,8 @@ class Batch(NamedTuple):
     """Images as the encoder wants them, with what is known about each.
 
     Attributes:
-      image: (B, H, W, 3) float32, normalised with the encoder's mean and std.
+      image: (B, H, W, 3) float32, normalised with the encoder's mean and std; None where the
+        encoder's feature maps travel beside the batch.
       mask: (B, H, W) bool, true on defects.
       label: (B,) int32, 0 for good and 1 for anomalous.
       weight: (B,) float32, 0 for rows that only pad the last batch.
@@ -42,7 +43,6 @@ class EncoderSpec:
       name: module and variant, e.g. ``"resnet.resnet18"``.
       channels: channels of every tap that can be asked for, shallow first.
       strides: input pixels per position of those taps.
-      default_taps: indices into ``channels`` used when the config names none.
       mean, std: per-channel input normalisation for pixels in [0, 1].
       fixed_size: the only input side that works, or None.
       weights: names of the published weight files, and who licenses them how.
@@ -51,7 +51,6 @@ class EncoderSpec:
     name: str
     channels: tuple[int, ...]
     strides: tuple[int, ...]
-    default_taps: tuple[int, ...]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     fixed_size: int | None
@@ -84,12 +83,14 @@ class Phase(NamedTuple):
       loss_fn: ``(params of those groups, minibatch) -> scalar loss``.
       minibatches: pytree whose leaves are (n_steps, n, ...).
       active: (n_steps,) bool; a step that is not active changes nothing.
+      dimensions: reported losses are divided by it, gradients are not.
     """
 
     trains: tuple[str, ...]
     loss_fn: Callable[[Tree, Tree], jax.Array]
     minibatches: Tree
     active: jax.Array
+    dimensions: int = 1
 
 
 class Calibration(NamedTuple):
@@ -127,8 +128,9 @@ class Method:
       phases: ``(constants, maps, batch, rng) -> tuple of Phase`` for one image batch.
       log_probs: ``(variables, maps) -> L maps (B, h, w)`` on the device.
       calibrate: ``(log_probs of normal images, image size) -> Calibration``.
-      aggregate: ``(log_probs, image size, calibration or None) -> Scores``; None is the paper's
-        transductive form, in which the scores depend on the whole test set.
+      aggregate: ``(log_probs, image size, calibration or None) -> Scores``; None is the form of
+        the paper, without constants from normal images.
+      published: name of that form, e.g. ``"transductive"``.
     """
 
     init: Callable[[jax.Array, tuple[jax.Array, ...]], dict[str, Tree]]
@@ -136,6 +138,7 @@ class Method:
     log_probs: Callable[[Mapping[str, Tree], tuple[jax.Array, ...]], tuple[jax.Array, ...]]
     calibrate: Callable[..., Calibration]
     aggregate: Callable[..., Scores]
+    published: str
 
 
 class TrainState(NamedTuple):

@@ -7,11 +7,13 @@ between processes.
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,12 +27,27 @@ _log = logging.getLogger(__name__)
 Resized = tuple[np.ndarray, np.ndarray]  # (S, S, 3) uint8 and (S, S) bool
 
 
+class Rows(NamedTuple):
+    """The records of one batch, without their pixels.
+
+    Attributes:
+      records: (B,) int64, indices into the source; rows that pad repeat the real ones.
+      label: (B,) int32, 0 for padding.
+      weight: (B,) float32, 0 for padding.
+    """
+
+    records: np.ndarray
+    label: np.ndarray
+    weight: np.ndarray
+
+
 class Loader:
     """An endless supply of epochs over one ``Source``.
 
     Attributes:
       source: the records; its ``labels``, ``kinds`` and ``paths`` are in the order of an epoch
         that is not shuffled.
+      image_size: side of the images and masks.
       batch_size: rows per batch, at most the number of records.
     """
 
@@ -81,6 +98,7 @@ class Loader:
                 raise UserError(f"{sizes} and drop_last leaves no batch: lower it or turn it off")
             _log.warning("%s: using %d", sizes, len(source))
         self.source = source
+        self.image_size = image_size
         self.batch_size = min(batch_size, len(source))
         self._mean, self._std = mean, std
         self._seed, self._rotation, self._shuffle = seed, rotation_degrees, shuffle
@@ -102,19 +120,41 @@ class Loader:
         Raises:
           UserError: a record cannot be read; the message names its file.
         """
-        order = self._order(epoch)
-        rows = (
-            order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(start, len(self))
-        )
+        plan = self.rows(epoch, start)
         if not self._workers:
-            yield from (self._batch(epoch, row) for row in rows)
+            yield from (self._batch(epoch, rows) for rows in plan)
             return
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="loader")
         try:
-            futures = (pool.submit(self._batch, epoch, row) for row in rows)
+            futures = (pool.submit(self._batch, epoch, rows) for rows in plan)
             yield from _ahead(futures, self._workers + 1)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def rows(self, epoch: int, start: int = 0) -> Iterator[Rows]:
+        """Yields which records make up the batches of `epoch`; decodes nothing."""
+        order, size = self._order(epoch), self.batch_size
+        for batch in range(start, len(self)):
+            real = order[batch * size : (batch + 1) * size]
+            weight = (np.arange(size) < len(real)).astype(np.float32)
+            # Padding repeats real images: blank ones may overflow a flow, and 0 * inf is not 0.
+            records = np.resize(real, size)
+            yield Rows(records, np.where(weight > 0, self.source.labels[records], 0), weight)
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether a record looks the same in every epoch."""
+        return not self._rotation
+
+    def in_order(self) -> Loader:
+        """Returns a loader of all records as they are, which shares the decoded images."""
+        plain = copy.copy(self)
+        plain._shuffle, plain._drop_last, plain._rotation = False, False, 0.0
+        return plain
+
+    def forget_images(self) -> None:
+        """Frees the memory of decoded images; one that is asked for again is decoded again."""
+        self._cache.clear()
 
     def _order(self, epoch: int) -> np.ndarray:
         if not self._shuffle:
@@ -130,18 +170,14 @@ class Loader:
         """
         return np.random.default_rng([self._seed, epoch, stream])
 
-    def _batch(self, epoch: int, rows: np.ndarray) -> Batch:
-        images, masks = zip(*(self._augmented(epoch, int(i)) for i in rows), strict=True)
-        size = self.batch_size
-        # Padding repeats real images: blank ones may overflow a flow, and 0 * inf is not 0.
-        image = np.stack([images[i % len(images)] for i in range(size)])
-        mask = np.zeros((size, *masks[0].shape), bool)
-        label = np.zeros(size, np.int32)
-        weight = np.zeros(size, np.float32)
-        mask[: len(rows)] = masks
-        label[: len(rows)] = self.source.labels[rows]
-        weight[: len(rows)] = 1
-        return Batch(transforms.normalize(image, self._mean, self._std), mask, label, weight)
+    def _batch(self, epoch: int, rows: Rows) -> Batch:
+        real = rows.records[rows.weight > 0]
+        images, masks = zip(*(self._augmented(epoch, int(i)) for i in real), strict=True)
+        image = np.resize(images, (self.batch_size, *images[0].shape))
+        mask = np.zeros((self.batch_size, *masks[0].shape), bool)
+        mask[: len(real)] = masks
+        image = transforms.normalize(image, self._mean, self._std)
+        return Batch(image, mask, rows.label, rows.weight)
 
     def _augmented(self, epoch: int, index: int) -> Resized:
         image, mask = self._cache[index]
@@ -157,7 +193,7 @@ class _ResizedRecords:
 
     def __init__(self, source: Source, size: int, filter: str, budget: int) -> None:
         self._source, self._size, self._filter = source, size, filter
-        self._budget = budget
+        self._budget = self._left = budget
         self._kept: dict[int, Resized] = {}
         self._lock = threading.Lock()
 
@@ -176,10 +212,15 @@ class _ResizedRecords:
     def _keep(self, index: int, resized: Resized) -> Resized:
         need = sum(array.nbytes for array in resized)
         with self._lock:
-            if index not in self._kept and need <= self._budget:
-                self._budget -= need
+            if index not in self._kept and need <= self._left:
+                self._left -= need
                 self._kept[index] = resized
         return resized
+
+    def clear(self) -> None:
+        with self._lock:
+            self._kept.clear()
+            self._left = self._budget
 
 
 def _ahead(futures: Iterable[Future[Batch]], depth: int) -> Iterator[Batch]:

@@ -1,6 +1,6 @@
-"""From images to scores: the only place that computes one.
+"""From feature maps to scores: the only place that computes one.
 
-Encoder and flows run on the device; what comes back to the host are the small likelihood maps.
+Flows run on the device; what comes back to the host are the small likelihood maps.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from flowad_jax.types import Batch, Calibration, Encoder, Method, Scores, Tree
+from flowad_jax.types import Batch, Calibration, Method, Scores, Tree
 
 
 class Likelihoods(NamedTuple):
@@ -28,36 +28,35 @@ class Likelihoods(NamedTuple):
 
 
 class Evaluator:
-    """Scores image sets with one encoder and one method; compiled once."""
+    """Scores image sets with one method; compiled once."""
 
-    def __init__(self, encoder: Encoder, method: Method, image_size: tuple[int, int]):
+    def __init__(self, method: Method, image_size: tuple[int, int]):
         """Prepares the jitted forward pass for maps of ``image_size`` (H, W)."""
-        self._encoder = encoder
         self._method = method
         self._image_size = image_size
-
-        def forward(encoder_variables: Tree, variables: Mapping[str, Tree], image: jax.Array):
-            return method.log_probs(variables, encoder.apply(encoder_variables, image))
-
-        self._forward = jax.jit(forward)
+        self._forward = jax.jit(method.log_probs)
 
     def likelihoods(
-        self, variables: Mapping[str, Tree], batches: Iterable[Batch], total: int, title: str
+        self,
+        variables: Mapping[str, Tree],
+        features: Iterable[tuple[tuple[jax.Array, ...], Batch]],
+        total: int,
+        title: str,
     ) -> Likelihoods:
-        """Runs all batches through encoder and flows; padding rows are left out.
+        """Runs all batches through the flows; padding rows are left out.
 
         Args:
           variables: ``params`` and ``constants`` of the method.
-          batches: image batches in order.
+          features: feature maps (B, h, w, C) of L scales with their batch, in order.
           total: number of images, for the progress bar.
           title: label of the progress bar.
         """
         maps: list[tuple[np.ndarray, ...]] = []
         masks: list[np.ndarray] = []
         with tqdm(total=total, desc=title, unit="img", disable=None, leave=False) as bar:
-            for batch in batches:
+            for feature_maps, batch in features:
                 real = np.asarray(batch.weight) > 0
-                out = self._forward(self._encoder.variables, variables, batch.image)
+                out = self._forward(variables, feature_maps)
                 maps.append(tuple(np.asarray(scale)[real] for scale in out))
                 masks.append(np.asarray(batch.mask)[real])
                 bar.update(int(real.sum()))

@@ -122,7 +122,8 @@ def _echoes_silenced() -> Iterator[None]:
     The failure itself is raised as usual; the echoes say nothing more and come when the abandoned
     tasks and coroutines are collected, so after a failure the silence stays.
     """
-    filters = warnings.filters[:]
+    quiet = warnings.catch_warnings()
+    quiet.__enter__()
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     loggers = [logging.getLogger(name) for name in ("asyncio", "absl")]
     levels, hook = [logger.level for logger in loggers], sys.unraisablehook
@@ -135,7 +136,7 @@ def _echoes_silenced() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)
     yield
-    warnings.filters[:] = filters
+    quiet.__exit__(None, None, None)
     sys.unraisablehook = hook
     for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)

@@ -14,7 +14,7 @@ from ml_collections import config_dict
 from tqdm import tqdm
 
 from flowad_jax.errors import UserError
-from flowad_jax.training import state, summary, workdir
+from flowad_jax.training import feature_cache, state, summary, workdir
 from flowad_jax.training.checkpoint import Checkpoints, Position
 from flowad_jax.training.interrupt import Interrupted, Signals
 from flowad_jax.training.logging import MetricsLog
@@ -55,8 +55,9 @@ class _Run:
         self.config = system.config.train
         self.steps_per_epoch = len(system.train_loader)
         self.step = make_train_step(
-            system.encoder, system.method, system.optimizer, system.schedule
+            system.method, system.optimizer, system.schedule, self.config.clip_norm
         )
+        self.features = system.features
         self.meta: dict[str, Any]
         if checkpoints.latest is None:
             self.state, self.position = state.fresh(system), Position(0, 0)
@@ -68,6 +69,8 @@ class _Run:
     def finish(self) -> dict[str, Any]:
         """Trains the epochs that are left and reports."""
         images = len(self.system.train)
+        if self.position.epoch < self.config.epochs:
+            self._prepare_features()
         with ExitStack() as stack:
             self.log = stack.enter_context(closing(MetricsLog(self.path, int(self.state.step))))
             self.bar = stack.enter_context(
@@ -84,17 +87,22 @@ class _Run:
             while self.position.epoch < self.config.epochs:
                 self._epoch()
                 scored = self._after_epoch()
-        timing = {"epoch_seconds": self.meta["epoch_seconds"]}
+        timing = summary.timing_of(self.meta)
         return summary.report(self.system, self.state, self.path, timing, scored)
+
+    def _prepare_features(self) -> None:
+        self.features = feature_cache.prepare(self.system, self.path, self._stop_if_asked)
+        # None: within the epochs.
+        self.meta["features_seconds"] = round(self.features.train.seconds, 3) or None
 
     def _epoch(self) -> None:
         """Trains from the current position to the end of its epoch."""
         epoch, first = self.position
         started = time.perf_counter()
         pending: list[dict[str, jax.Array]] = []
-        with closing(self.system.train_loader.epoch(epoch, first)) as batches:
-            for index, batch in enumerate(batches, start=first):
-                self.state, metrics = self.step(self.state, self.system.encoder.variables, batch)
+        with closing(self.features.train.epoch(epoch, first)) as batches:
+            for index, (maps, batch) in enumerate(batches, start=first):
+                self.state, metrics = self.step(self.state, maps, batch)
                 self.position = Position(epoch, index + 1)
                 # Reading the step before keeps the device busy with this one.
                 if pending:
@@ -103,7 +111,7 @@ class _Run:
                 self.bar.update(int(np.sum(batch.weight)))
                 if self.signals.received:
                     self._show(metrics, index)
-                    self._stop()
+                    self._stop_if_asked()
         if pending:
             self._show(pending[-1], self.steps_per_epoch - 1)
             seconds = time.perf_counter() - started
@@ -122,7 +130,9 @@ class _Run:
             )
         self.bar.set_postfix(loss=f"{float(metrics['loss']):.4f}", refresh=False)
 
-    def _stop(self) -> None:
+    def _stop_if_asked(self) -> None:
+        if not self.signals.received:
+            return
         self.checkpoints.save(self.state, self.position, self.meta)
         raise Interrupted(self.signals.received, self.position, self.path)
 
@@ -144,7 +154,7 @@ class _Run:
             self.checkpoints.save(self.state, self.position, self.meta)
         if not (last or done % self.config.eval_every == 0):
             return None
-        scored = summary.score(self.system, self.state)
+        scored = summary.score(self.system, self.state, self.features)
         scoring = self.system.config.eval.scoring
         self.log.write("eval", int(self.state.step), done, scored.metrics, scoring=scoring)
         self.bar.write(f"epoch {done}: {summary.one_line(scored.metrics)}")

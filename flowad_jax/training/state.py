@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from flowad_jax.errors import UserError
@@ -16,10 +15,7 @@ from flowad_jax.types import TrainState
 
 def fresh(system: System) -> TrainState:
     """Draws the initial state that the config's seed stands for."""
-    encoder, size = system.encoder, system.config.data.image_size
-    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    shapes = jax.eval_shape(encoder.apply, encoder.variables, image)
-    maps = tuple(jnp.zeros(shape.shape, shape.dtype) for shape in shapes)
+    maps = tuple(jnp.zeros(shape.shape, shape.dtype) for shape in system.feature_shapes)
     return init_state(system.method, system.optimizer, maps, system.config.seed)
 
 

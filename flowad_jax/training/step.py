@@ -1,4 +1,4 @@
-"""The only place that applies gradients: encode a batch once, then run the phases of the method."""
+"""The only place that applies gradients: runs the phases of a method on the maps of a batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import optax
 
 from flowad_jax.training.optim import Adam
 from flowad_jax.training.schedules import Schedule
-from flowad_jax.types import Batch, Encoder, Method, Phase, TrainState, Tree
+from flowad_jax.types import Batch, Method, Phase, TrainState, Tree
 
 Metrics = dict[str, jax.Array]
 
@@ -20,35 +20,38 @@ def init_state(
 ) -> TrainState:
     """Draws a fresh state; of the maps (L of them, (B, h, w, C)) only the shapes matter."""
     init_rng, rng = jax.random.split(jax.random.key(seed))
-    variables = jax.jit(lambda rng: method.init(rng, maps))(init_rng)
+    # Random numbers are cheap to draw and slow to compile: optimising that code takes minutes.
+    init = jax.jit(method.init, compiler_options={"xla_backend_optimization_level": 0})
+    variables = init(init_rng, maps)
     params = variables["params"]
     opt_state = {group: optimizer.init(tree) for group, tree in params.items()}
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state, variables["constants"], rng)
 
 
 def make_train_step(
-    encoder: Encoder, method: Method, optimizer: Adam, schedule: Schedule
-) -> Callable[[TrainState, Tree, Batch], tuple[TrainState, Metrics]]:
-    """Returns the jitted ``(state, encoder variables, batch) -> (state, metrics)``.
+    method: Method, optimizer: Adam, schedule: Schedule, clip_norm: float = 0.0
+) -> Callable[[TrainState, tuple[jax.Array, ...], Batch], tuple[TrainState, Metrics]]:
+    """Returns what `make_maps_step` does, jitted.
 
-    The weights of the encoder are an argument, never a constant of the program. The old state is
-    donated: do not use it after the call.
+    The old state is donated: do not use it after the call.
     """
-    on_maps = make_maps_step(method, optimizer, schedule)
-
-    def train_step(state: TrainState, encoder_variables: Tree, batch: Batch):
-        return on_maps(state, encoder.apply(encoder_variables, batch.image), batch)
-
-    return jax.jit(train_step, donate_argnums=0)
+    return jax.jit(make_maps_step(method, optimizer, schedule, clip_norm), donate_argnums=0)
 
 
 def make_maps_step(
-    method: Method, optimizer: Adam, schedule: Schedule
+    method: Method, optimizer: Adam, schedule: Schedule, clip_norm: float = 0.0
 ) -> Callable[[TrainState, tuple[jax.Array, ...], Batch], tuple[TrainState, Metrics]]:
     """Returns the step on feature maps, not jitted: ``(state, maps, batch) -> (state, metrics)``.
 
     Metrics are ``learning_rate``, the mean ``loss`` over all gradient steps, ``loss/<groups>`` of
-    each phase, and ``finite``, false as soon as a loss or a parameter is not.
+    each phase, and ``finite``, false as soon as a loss or a parameter is not. Losses are per
+    dimension where a phase says how many it has.
+
+    Args:
+      method: gives the phases.
+      optimizer: steps every parameter group.
+      schedule: learning rate by image batch.
+      clip_norm: bound on the norm of the gradients of one step, see `clip`; 0 for none.
     """
 
     def maps_step(state: TrainState, maps: tuple[jax.Array, ...], batch: Batch):
@@ -56,8 +59,8 @@ def make_maps_step(
         learning_rate = schedule(state.step)
         losses = {}
         for phase in method.phases(state.constants, maps, batch, rng):
-            state, loss = _run_phase(state, phase, optimizer, learning_rate)
-            losses["+".join(phase.trains)] = (loss, phase.active)
+            state, loss = _run_phase(state, phase, optimizer, learning_rate, clip_norm)
+            losses["+".join(phase.trains)] = (loss / phase.dimensions, phase.active)
         metrics = _metrics(losses, learning_rate)
         metrics["finite"] &= jnp.isfinite(optax.tree.norm(state.params))
         return state._replace(step=state.step + 1), metrics
@@ -65,14 +68,26 @@ def make_maps_step(
     return maps_step
 
 
+def clip(grads: Tree, limit: float) -> Tree:
+    """Shortens gradients whose norm, over all leaves together, is above ``limit``; 0 for never.
+
+    The factor is that of ``torch.nn.utils.clip_grad_norm_``: ``min(1, limit / (norm + 1e-6))``.
+    """
+    if not limit:
+        return grads
+    factor = jnp.minimum(1.0, limit / (optax.tree.norm(grads) + 1e-6))
+    return jax.tree.map(lambda grad: grad * factor, grads)
+
+
 def _run_phase(
-    state: TrainState, phase: Phase, optimizer: Adam, learning_rate: jax.Array
+    state: TrainState, phase: Phase, optimizer: Adam, learning_rate: jax.Array, clip_norm: float
 ) -> tuple[TrainState, jax.Array]:
     """Scans the gradient steps of one phase; returns the state and the loss of every step."""
 
     def train(carry, minibatch):
         params, opt_state = carry
         loss, grads = jax.value_and_grad(phase.loss_fn)(params, minibatch)
+        grads = clip(grads, clip_norm)
         new = {g: optimizer.update(grads[g], opt_state[g], params[g], learning_rate) for g in grads}
         params, opt_state = ({g: pair[i] for g, pair in new.items()} for i in (0, 1))
         return (params, opt_state), loss

@@ -15,6 +15,7 @@ from flowad_jax.evaluation import metrics, pictures, results
 from flowad_jax.training import logging as metrics_log
 from flowad_jax.training import state, workdir
 from flowad_jax.training.checkpoint import Checkpoints
+from flowad_jax.training.features import FeatureSets
 from flowad_jax.training.system import System, build
 from flowad_jax.types import Scores, TrainState
 
@@ -28,7 +29,7 @@ class Scored(NamedTuple):
       scores: image scores and anomaly maps.
       masks: (N, H, W) bool at network size, or None.
       metrics: fractions of 1, NaN where undefined.
-      seconds: from files to scores, metrics not included.
+      seconds: from images, or from where their features are kept, to scores; without metrics.
     """
 
     scores: Scores
@@ -37,21 +38,22 @@ class Scored(NamedTuple):
     seconds: float
 
 
-def score(system: System, trained: TrainState) -> Scored:
+def score(system: System, trained: TrainState, features: FeatureSets) -> Scored:
     """Scores the test images with the parameters of a state."""
     variables = {"params": trained.params, "constants": trained.constants}
     evaluator, config = system.evaluator, system.config.eval
     calibration = None
     if config.scoring == "calibrated":
-        loader = system.calibration_loader
-        count = min(config.calibration_images, len(system.train))
-        normal = evaluator.likelihoods(variables, loader.epoch(0), count, "calibrate")
-        calibration = evaluator.calibrate(normal)
+        count = len(system.calibration_rows)
+        batches = features.calibration.epoch(0)
+        calibration = evaluator.calibrate(
+            evaluator.likelihoods(variables, batches, count, "calibrate")
+        )
     started = time.perf_counter()
-    batches = system.test_loader.epoch(0)
+    batches = features.test.epoch(0)
     seen = evaluator.likelihoods(variables, batches, len(system.test), "evaluate")
     scores = evaluator.scores(seen, calibration)
-    seconds = time.perf_counter() - started
+    seconds = features.test.seconds + time.perf_counter() - started
     masks = seen.masks if system.test.has_masks else None
     values = metrics.evaluate(system.test.labels, scores.image, masks, scores.pixel, scores.overlap)
     return Scored(scores, masks, values, seconds)
@@ -61,13 +63,13 @@ def report(
     system: System, trained: TrainState, path: Path, timing: dict[str, Any], scored: Scored | None
 ) -> dict[str, Any]:
     """Writes results.json, results.md and the pictures of a finished run; returns the results."""
-    scored = scored or score(system, trained)
+    scored = scored or score(system, trained, system.features)
     written = {
         "method": system.config.method.name,
         "data": {
             "name": system.config.data.name,
             "category": system.config.data.category,
-            "image_size": system.config.data.image_size,
+            "image_size": system.image_size,
             "train": system.train.describe(),
             "test": system.test.describe(),
         },
@@ -91,7 +93,11 @@ def evaluate_workdir(directory: str | Path, scoring: str | None = None) -> dict[
 
     Args:
       directory: a workdir of `train`.
-      scoring: ``"calibrated"`` or ``"transductive"`` instead of the config's choice.
+      scoring: ``"calibrated"`` or the name of the method's published form, instead of the
+        config's choice.
+
+    Raises:
+      UserError: it is no workdir, the method has no such scoring, or the checkpoint is damaged.
     """
     config = workdir.load_config(directory)
     if scoring:
@@ -102,7 +108,12 @@ def evaluate_workdir(directory: str | Path, scoring: str | None = None) -> dict[
         restored, position, meta = state.restored(system, checkpoints)
     if position.epoch < config.train.epochs:
         log.warning("training stopped in epoch %d of %d", position.epoch, config.train.epochs)
-    return report(system, restored, path, {"epoch_seconds": meta["epoch_seconds"]}, None)
+    return report(system, restored, path, timing_of(meta), None)
+
+
+def timing_of(meta: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint knows about the time that a run took."""
+    return {key: meta.get(key) for key in ("epoch_seconds", "features_seconds")}
 
 
 def one_line(values: dict[str, float]) -> str:
@@ -125,6 +136,7 @@ def _timing(system: System, timing: dict[str, Any], scored: Scored) -> dict[str,
     epochs = timing["epoch_seconds"][1:] or timing["epoch_seconds"]
     seconds = statistics.median(epochs) if epochs else None
     return {
+        "features_seconds": timing["features_seconds"],
         "seconds_per_epoch": seconds,
         "train_images_per_second": round(len(system.train) / seconds, 2) if seconds else None,
         "test_images_per_second": round(len(system.test) / scored.seconds, 2),

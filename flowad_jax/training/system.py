@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import config_dict
 
@@ -17,6 +18,8 @@ from flowad_jax.data.record import Record, Source
 from flowad_jax.encoders.load import load
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation.evaluate import Evaluator
+from flowad_jax.training import checks, placement
+from flowad_jax.training.features import Encode, Encoded, FeatureSets, make_encode
 from flowad_jax.training.optim import Adam
 from flowad_jax.types import Encoder, Method
 
@@ -31,22 +34,40 @@ class System:
       config: the recipe.
       encoder: the frozen network.
       method: the anomaly detector as pure functions.
+      image_size: side of the square that images are resized to, the category's own if it has one.
       train, test: the image sources.
       train_loader: shuffled and augmented batches.
       test_loader: batches of the test images in order.
       calibration_loader: batches of some training images, as they are.
+      calibration_rows: indices of these images among the training images.
+      encode: the encoder's jitted forward pass, ``(variables, image) -> maps``.
       evaluator: computes scores.
     """
 
     config: config_dict.ConfigDict
     encoder: Encoder
     method: Method
+    image_size: int
     train: Source
     test: Source
     train_loader: Loader
     test_loader: Loader
     calibration_loader: Loader
+    calibration_rows: np.ndarray
+    encode: Encode
     evaluator: Evaluator
+
+    @property
+    def features(self) -> FeatureSets:
+        """Feature maps of all sets, computed from the images every time."""
+        loaders = (self.train_loader, self.calibration_loader, self.test_loader)
+        return FeatureSets(*(Encoded(self.encode, self.encoder.variables, x) for x in loaders))
+
+    @property
+    def feature_shapes(self) -> tuple[jax.ShapeDtypeStruct, ...]:
+        """The feature maps (1, h, w, C) of one image."""
+        image = jax.ShapeDtypeStruct((1, self.image_size, self.image_size, 3), np.float32)
+        return jax.eval_shape(self.encoder.apply, self.encoder.variables, image)
 
     @property
     def optimizer(self) -> Adam:
@@ -73,64 +94,72 @@ def build(config: config_dict.ConfigDict) -> System:
     Raises:
       UserError: a name or value of the config does not work; the message says which.
     """
-    _check_numbers(config)
+    checks.numbers(config)
     encoder = load(seed=config.seed, **config.encoder)
     log.info("encoder %s, weights %s", encoder.spec.name, encoder.source["weights"])
-    size = config.data.image_size
-    if encoder.spec.fixed_size not in (None, size):
-        fixed = encoder.spec.fixed_size
-        raise UserError(f"data.image_size={size}: {encoder.spec.name} only works with {fixed}")
+    size = _image_size(config.data, encoder)
     method = _call("method", "flowad_jax.methods", config.method)
+    checks.scoring(config, method)
     train, test = (_source(config, split) for split in ("train", "test"))
     log.info(
-        "%s: %d images to train, %d good and %d anomalous to test",
+        "%s: %d images to train, %d good and %d anomalous to test, at %d px",
         f"{config.data.name} {config.data.category}".strip(),
         len(train),
         np.sum(test.labels == 0),
         np.sum(test.labels == 1),
+        size,
     )
-    loader = _loader_factory(config, encoder)
+    loader = _loader_factory(config, encoder, size)
+    train_loader = loader(
+        train,
+        config.train.batch_size,
+        shuffle=True,
+        rotation_degrees=config.data.rotation_degrees,
+        drop_last=config.data.drop_last,
+    )
+    placement.check(config, train_loader.deterministic)
+    normal = Subset(train, config.eval.calibration_images)
     return System(
         config,
         encoder,
         method,
+        size,
         train,
         test,
-        train_loader=loader(
-            train,
-            config.train.batch_size,
-            shuffle=True,
-            rotation_degrees=config.data.rotation_degrees,
-            drop_last=config.data.drop_last,
-        ),
+        train_loader=train_loader,
         test_loader=loader(test, config.eval.batch_size),
-        calibration_loader=loader(
-            Subset(train, config.eval.calibration_images), config.eval.batch_size
-        ),
-        evaluator=Evaluator(encoder, method, (size, size)),
+        calibration_loader=loader(normal, config.eval.batch_size),
+        calibration_rows=normal.indices,
+        encode=make_encode(encoder, config.cache.dtype),
+        evaluator=Evaluator(method, (size, size)),
     )
 
 
 class Subset:
-    """Evenly spaced records of a source."""
+    """Evenly spaced records of a source.
+
+    Attributes:
+      indices: which records of the source they are.
+      labels, kinds, paths, has_masks: as of any source.
+    """
 
     def __init__(self, source: Source, size: int):
         """Takes ``size`` records, or all if there are fewer."""
         size = min(size, len(source))
         self._source = source
-        self._indices = np.linspace(0, len(source) - 1, size).round().astype(int)
-        self.labels = source.labels[self._indices]
-        self.kinds = [source.kinds[i] for i in self._indices]
-        self.paths = [source.paths[i] for i in self._indices]
+        self.indices = np.linspace(0, len(source) - 1, size).round().astype(int)
+        self.labels = source.labels[self.indices]
+        self.kinds = [source.kinds[i] for i in self.indices]
+        self.paths = [source.paths[i] for i in self.indices]
         self.has_masks = source.has_masks
 
     def __len__(self) -> int:
         """Number of records."""
-        return len(self._indices)
+        return len(self.indices)
 
     def __getitem__(self, index: int) -> Record:
         """Decodes one record."""
-        return self._source[int(self._indices[index])]
+        return self._source[int(self.indices[index])]
 
     def describe(self) -> dict[str, Any]:
         """Counts."""
@@ -145,14 +174,16 @@ def _source(config: config_dict.ConfigDict, split: str) -> Source:
     )
 
 
-def _loader_factory(config: config_dict.ConfigDict, encoder: Encoder) -> Callable[..., Loader]:
+def _loader_factory(
+    config: config_dict.ConfigDict, encoder: Encoder, image_size: int
+) -> Callable[..., Loader]:
     spec = encoder.spec
     mean, std = transforms.norm(config.data.norm, spec.mean, spec.std)
 
     def loader(source, batch_size, shuffle=False, rotation_degrees=0.0, drop_last=False) -> Loader:
         return Loader(
             source,
-            image_size=config.data.image_size,
+            image_size=image_size,
             batch_size=batch_size if shuffle else min(batch_size, len(source)),
             mean=mean,
             std=std,
@@ -182,20 +213,11 @@ def _checked(key: str, function: Callable, *args: Any, **kwargs: Any) -> Any:
         raise UserError(f"{key}: {error}") from error
 
 
-def _check_numbers(config: config_dict.ConfigDict) -> None:
-    for key in (
-        "data.image_size",
-        "train.epochs",
-        "train.batch_size",
-        "train.learning_rate",
-        "train.eval_every",
-        "train.checkpoint_every",
-        "eval.batch_size",
-        "eval.calibration_images",
-    ):
-        section, name = key.split(".")
-        if config[section][name] <= 0:
-            raise UserError(f"{key}={config[section][name]}: must be greater than 0")
-    if config.eval.scoring not in ("calibrated", "transductive"):
-        choices = lookup.nearest(config.eval.scoring, ("calibrated", "transductive"))
-        raise UserError(f"eval.scoring='{config.eval.scoring}': {choices}")
+def _image_size(data: config_dict.ConfigDict, encoder: Encoder) -> int:
+    own = data.category in data.category_sizes
+    size = data.category_sizes[data.category] if own else data.image_size
+    if encoder.spec.fixed_size not in (None, size):
+        key = f"data.category_sizes.{data.category}" if own else "data.image_size"
+        name, fixed = encoder.spec.name, encoder.spec.fixed_size
+        raise UserError(f"{key}={size}: {name} only works with {fixed}")
+    return size

@@ -12,8 +12,9 @@ from flowad_jax import files
 from flowad_jax.errors import UserError
 
 CONFIG = "config.json"
-# These sections change what is reported, not what is trained: a resumed run may differ in them.
-FREE_SECTIONS = ("eval",)
+# Sections and keys that change what is reported, or where things are kept, but not what is
+# trained: a resumed run may differ in them.
+FREE = ("eval", "cache.place", "cache.memory_mb", "cache.folder")
 
 
 def claim(path: str | Path, config: config_dict.ConfigDict) -> Path:
@@ -74,6 +75,7 @@ def flatten(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _first_difference(wanted: dict[str, Any], found: dict[str, Any]) -> str | None:
     new, old = flatten(wanted), flatten(found)
     for key in sorted(new.keys() | old.keys()):
-        if key.split(".")[0] not in FREE_SECTIONS and new.get(key) != old.get(key):
+        free = key in FREE or key.split(".")[0] in FREE
+        if not free and new.get(key) != old.get(key):
             return f"{key}: {old.get(key)!r} there, {new.get(key)!r} here"
     return None

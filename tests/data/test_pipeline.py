@@ -193,3 +193,37 @@ def test_values_out_of_range(options):
 def test_empty_source():
     with pytest.raises(UserError, match="has no images"):
         loader(n=0)
+
+
+def test_rows_say_what_a_batch_is_made_of_without_decoding():
+    data = loader(rotation_degrees=0, shuffle=True)
+    plan = list(data.rows(1))
+    assert not data.source.reads
+    for rows, batch in zip(plan, data.epoch(1), strict=True):
+        np.testing.assert_array_equal(rows.weight, batch.weight)
+        np.testing.assert_array_equal(rows.label, batch.label)
+        assert (rows.label.dtype, rows.weight.dtype) == (np.int32, np.float32)
+        for record, image in zip(rows.records, batch.image, strict=True):
+            resized = transforms.resize_image(data.source[int(record)].image, 16)
+            np.testing.assert_array_equal(image, transforms.normalize(resized, ZERO, ONE))
+    assert [rows.records.tolist() for rows in data.rows(1, 2)] == [plan[2].records.tolist()]
+
+
+def test_in_order_gives_every_record_as_it_is():
+    data = loader(drop_last=True)
+    plain = data.in_order()
+    assert plain.deterministic
+    assert not data.deterministic
+    assert_equal(list(plain.epoch(3)), list(loader(shuffle=False, rotation_degrees=0).epoch(0)))
+    assert len(data) == 2  # the original still drops its last batch
+
+
+def test_forgotten_images_are_decoded_again():
+    data = loader(workers=0)
+    for _ in range(2):
+        list(data.in_order().epoch(0))
+    assert len(data.source.reads) == 7
+    data.forget_images()
+    list(data.epoch(0))
+    list(data.epoch(1))
+    assert len(data.source.reads) == 14

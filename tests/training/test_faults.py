@@ -109,7 +109,13 @@ def test_drop_last_without_a_full_batch(tiny_config, tmp_path):
         ("train.adam_idle", "skipp", "did you mean 'skip'"),
         ("train.epochs", 0, "train.epochs=0"),
         ("train.batch_size", -1, "train.batch_size=-1"),
-        ("eval.scoring", "paper", "eval.scoring='paper'"),
+        ("train.clip_norm", -1.0, r"train\.clip_norm=-1\.0: must be 0"),
+        ("cache.place", "gpu", r"cache\.place='gpu': choices are auto, device"),
+        ("cache.place", "host", r"cache\.place='host'.* data\.rotation_degrees=5\.0 .* to 0 or"),
+        ("cache.dtype", "bfloat61", r"cache\.dtype='bfloat61': did you mean 'bfloat16'"),
+        ("cache.memory_mb", -1, r"cache\.memory_mb=-1"),
+        ("eval.scoring", "paper", "method cflow has calibrated and transductive"),
+        ("eval.scoring", "per_image", r"eval\.scoring='per_image'"),
     ],
 )
 def test_wrong_values_are_named(tiny_config, tmp_path, key, value, match):

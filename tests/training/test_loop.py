@@ -120,6 +120,16 @@ def test_a_workdir_belongs_to_one_config(tiny_config, tmp_path):
     assert train(tiny_config, tmp_path / "run")["pictures"] == []
 
 
+def test_a_resumed_run_may_keep_its_features_elsewhere(tiny_config, tmp_path):
+    path = workdir.claim(tmp_path / "run", tiny_config)
+    tiny_config.cache.place = "off"
+    tiny_config.cache.folder = "elsewhere"
+    assert workdir.claim(path, tiny_config) == path
+    tiny_config.cache.dtype = "bfloat16"
+    with pytest.raises(UserError, match=r"another config \(cache\.dtype: 'float32' there"):
+        workdir.claim(path, tiny_config)
+
+
 def test_other_encoder_weights_are_noticed(tiny_config, tmp_path, monkeypatch):
     train(tiny_config, tmp_path / "run")
     system = build(tiny_config)

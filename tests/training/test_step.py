@@ -6,13 +6,14 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from flowad_jax import ops
 from flowad_jax.flows import cflow_decoder
 from flowad_jax.methods import cflow
 from flowad_jax.training import schedules
 from flowad_jax.training.optim import Adam
-from flowad_jax.training.step import init_state, make_maps_step
+from flowad_jax.training.step import clip, init_state, make_maps_step
 from flowad_jax.types import Batch, Phase
 from flowad_jax.weights import freia
 from tests import golden
@@ -41,7 +42,7 @@ def fresh(rule="decay", seed=0):
 
 def test_five_training_steps_agree_with_the_reference():
     stored = golden.load("cflow_decoder")
-    variables = freia.decoder(golden.state_dict(stored))
+    variables = freia.chain(golden.state_dict(stored))
     size, flow = int(stored["train_batch"]), cflow_decoder(16)
 
     def log_prob(params, rows, cond):
@@ -121,3 +122,65 @@ def test_non_finite_losses_are_flagged():
     assert not bool(metrics["finite"])
     assert np.isfinite(metrics["loss/scale0"])
     assert not np.isfinite(metrics["loss/scale1"])
+
+
+def test_clipping_bounds_the_norm_over_all_groups():
+    """As in PyTorch the factor is limit / (norm + 1e-6), and gradients are never made longer."""
+    grads = {"a": jnp.array([3.0, 0.0]), "b": {"c": jnp.array([[4.0]])}}  # norm 5
+    clipped = clip(grads, 2.0)
+    np.testing.assert_allclose(clipped["a"], [3 * 2 / 5.000001, 0], rtol=1e-7)
+    np.testing.assert_allclose(clipped["b"]["c"], [[4 * 2 / 5.000001]], rtol=1e-7)
+    for limit in (6.0, 0.0):
+        np.testing.assert_array_equal(clip(grads, limit)["a"], grads["a"])
+
+
+@pytest.mark.live
+def test_clipping_agrees_with_torch():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    grads = [rng.normal(size=size).astype(np.float32) for size in ((7, 3), (5,))]
+    theirs = [torch.nn.Parameter(torch.zeros(grad.shape)) for grad in grads]
+    for parameter, grad in zip(theirs, grads, strict=True):
+        parameter.grad = torch.tensor(grad)
+    torch.nn.utils.clip_grad_norm_(theirs, 2.0)
+    for ours, peer in zip(clip(grads, 2.0), theirs, strict=True):
+        np.testing.assert_allclose(ours, peer.grad.numpy(), rtol=1e-6)
+
+
+class Slope:
+    """A loss of known gradient: the sum of two groups, times the given slopes."""
+
+    def __init__(self, slopes, dimensions):
+        self.slopes, self.dimensions = jnp.asarray(slopes), dimensions
+
+    def __call__(self, constants, maps, batch, rng):
+        def loss_fn(params, minibatch):
+            return self.slopes[0] * params["a"] + self.slopes[1] * params["b"]
+
+        return (Phase(("a", "b"), loss_fn, jnp.zeros((1, 1)), jnp.ones(1, bool), self.dimensions),)
+
+
+class Descent:
+    """Plain gradient descent in the place of Adam, so that gradients can be read off."""
+
+    def init(self, params):
+        return ()
+
+    def update(self, grads, state, params, learning_rate):
+        return params - learning_rate * grads, state
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 2.0])
+def test_a_step_clips_over_groups_and_reports_losses_per_dimension(clip_norm):
+    start = {"params": {"a": jnp.array(1.0), "b": jnp.array(2.0)}, "constants": {}}
+    method = dataclasses.replace(
+        METHOD, init=lambda rng, maps: start, phases=Slope((3.0, 4.0), dimensions=10)
+    )
+    rate = schedules.constant(1.0, 1, 1)
+    step = jax.jit(make_maps_step(method, Descent(), rate, clip_norm))
+    state, metrics = step(init_state(method, Descent(), MAPS, seed=0), MAPS, batch([1, 1]))
+    factor = 2 / 5 if clip_norm else 1.0
+    np.testing.assert_allclose(state.params["a"], 1 - 3 * factor, rtol=1e-5)
+    np.testing.assert_allclose(state.params["b"], 2 - 4 * factor, rtol=1e-5)
+    np.testing.assert_allclose(metrics["loss"], (3 * 1 + 4 * 2) / 10, rtol=1e-6)
+    np.testing.assert_allclose(metrics["loss/a+b"], (3 * 1 + 4 * 2) / 10, rtol=1e-6)

@@ -1,0 +1,145 @@
+"""The encoder's feature maps batch by batch: computed from images, or taken from a store.
+
+Both kinds hand out the same maps in the same order, so that what learns or scores cannot tell
+which one it was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import closing
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flowad_jax.data.pipeline import Loader
+from flowad_jax.training.feature_store import Maps, Store
+from flowad_jax.types import Batch, Encoder, Tree
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+Encode = Callable[[Tree, np.ndarray], Maps]
+
+
+class Features(Protocol):
+    """A supply of feature maps with what is known about the images behind them.
+
+    Attributes:
+      seconds: what it took to compute or read them before the first epoch.
+    """
+
+    seconds: float
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+
+    def epoch(self, epoch: int, start: int = 0) -> Generator[tuple[Maps, Batch], None, None]:
+        """Yields maps and batches (without images), the first ``start`` of them left out."""
+
+
+class FeatureSets(NamedTuple):
+    """The three sets of a run; ``calibration`` holds some of the training images as they are."""
+
+    train: Features
+    calibration: Features
+    test: Features
+
+
+def make_encode(encoder: Encoder, dtype: str) -> Encode:
+    """Returns the jitted ``(variables, image) -> maps``, rounded to one of `DTYPES`.
+
+    Rounding does not depend on where maps are kept, nor on whether they are: the same recipe gives
+    the same result on a machine with less memory.
+    """
+
+    def encode(variables: Tree, image: jax.Array) -> Maps:
+        return tuple(x.astype(DTYPES[dtype]) for x in encoder.apply(variables, image))
+
+    return jax.jit(encode)
+
+
+class Encoded:
+    """Features computed from the images, every time."""
+
+    seconds = 0.0
+
+    def __init__(self, encode: Encode, variables: Tree, loader: Loader):
+        """Takes what `make_encode` returns, the encoder's weights, and the images."""
+        self._encode, self._variables, self._loader = encode, variables, loader
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        return len(self._loader)
+
+    def epoch(self, epoch: int, start: int = 0) -> Generator[tuple[Maps, Batch], None, None]:
+        """Yields maps and batches; closing the generator stops the loader's threads."""
+        with closing(self._loader.epoch(epoch, start)) as batches:
+            for batch in batches:
+                maps = self._encode(self._variables, batch.image)
+                yield tuple(x.astype(jnp.float32) for x in maps), batch._replace(image=None)
+
+
+class Cached:
+    """Features computed once, in the order of the loader's epochs."""
+
+    def __init__(
+        self,
+        store: Store,
+        masks: Masks,
+        loader: Loader,
+        rows: np.ndarray | None = None,
+        seconds: float = 0.0,
+    ):
+        """Hands out what a store holds.
+
+        Args:
+          store: the maps.
+          masks: the masks of the same images.
+          loader: gives the order; its images are not decoded.
+          rows: rows of the store that the loader's records are; None if they are the same.
+          seconds: what it took to fill the store.
+        """
+        self._store, self._masks, self._loader = store, masks, loader
+        self._rows = np.arange(len(loader.source)) if rows is None else rows
+        self.seconds = seconds
+
+    def of(self, loader: Loader, rows: np.ndarray) -> Cached:
+        """Features of a loader whose records are the given rows of this one's."""
+        return Cached(self._store, self._masks, loader, self._rows[rows])
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        return len(self._loader)
+
+    def epoch(self, epoch: int, start: int = 0) -> Generator[tuple[Maps, Batch], None, None]:
+        """Yields maps and batches."""
+        for rows in self._loader.rows(epoch, start):
+            index = self._rows[rows.records]
+            mask = self._masks.take(index, rows.weight > 0)
+            yield self._store.take(index), Batch(None, mask, rows.label, rows.weight)
+
+
+class Masks:
+    """Masks of a set of images, of which most are empty: the others alone take memory."""
+
+    def __init__(self, image_size: int):
+        """Starts with empty masks of (image_size, image_size) pixels."""
+        self._shape = (image_size, image_size)
+        self._bits: dict[int, np.ndarray] = {}
+
+    def put(self, first: int, masks: np.ndarray) -> None:
+        """Keeps masks (n, H, W) as those of the images from ``first`` on."""
+        for index, mask in enumerate(masks, start=first):
+            if mask.any():
+                self._bits[index] = np.packbits(mask)
+
+    def take(self, index: np.ndarray, real: np.ndarray) -> np.ndarray:
+        """Returns masks (B, H, W) bool of the images ``index``, empty where not ``real``."""
+        out = np.zeros((len(index), *self._shape), bool)
+        for row, image in enumerate(index):
+            if real[row] and int(image) in self._bits:
+                bits = np.unpackbits(self._bits[int(image)], count=out[row].size)
+                out[row] = bits.reshape(self._shape)
+        return out

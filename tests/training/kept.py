@@ -1,0 +1,38 @@
+"""What the tests of kept features share."""
+
+import dataclasses
+
+import numpy as np
+
+from flowad_jax.training import feature_cache
+from flowad_jax.training.system import build
+
+
+def go_on():
+    """Nobody asks to stop."""
+
+
+def prepare(config, folder, system=None, stop=go_on):
+    return feature_cache.prepare(system or build(config), folder, stop)
+
+
+def without_encoder(config):
+    """A system in which nothing can be encoded."""
+
+    def encode(variables, image):
+        raise AssertionError("the encoder ran")
+
+    return dataclasses.replace(build(config), encode=encode)
+
+
+def assert_same_epoch(one, two, epoch=0, start=0):
+    pairs = list(zip(one.epoch(epoch, start), two.epoch(epoch, start), strict=True))
+    assert pairs
+    for (maps, batch), (other_maps, other_batch) in pairs:
+        assert batch.image is None
+        for a, b in zip(maps, other_maps, strict=True):
+            assert a.dtype == b.dtype == np.float32
+            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+        for a, b in zip(batch[1:], other_batch[1:], strict=True):
+            np.testing.assert_array_equal(a, b)
+            assert a.dtype == b.dtype
