@@ -11,15 +11,11 @@ the same code. Needs torch and FrEIA 0.2.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import logging
-import os
-import platform
 import statistics
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -27,8 +23,9 @@ import torch
 from ml_collections import config_dict
 from tqdm import tqdm
 
+from benchmarks import _common
 from benchmarks.freia_cflow import Decoders
-from flowad_jax.evaluation import metrics, results
+from flowad_jax.evaluation import metrics
 from flowad_jax.training import state
 from flowad_jax.training.step import make_maps_step
 from flowad_jax.training.system import System, build
@@ -127,7 +124,7 @@ class Pair:
         return {name: (maps, np.concatenate(masks)) for name, maps in joined.items()}
 
     def _metrics(self, normal, maps, masks) -> dict[str, float]:
-        size = (self.system.config.data.image_size,) * 2
+        size = (self.system.image_size,) * 2
         method, test = self.system.method, self.system.test
         calibrated = self.system.config.eval.scoring == "calibrated"
         fitted = method.calibrate(normal[0], size) if calibrated else None
@@ -198,12 +195,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("absl").setLevel(logging.WARNING)
     torch.set_num_threads(args.threads)
-    spec = importlib.util.spec_from_file_location("recipe", args.config)
-    recipe = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(recipe)
     runs = []
     for seed in range(args.seeds):
-        config = recipe.get_config()
+        config = _common.recipe(args.config)
         config.seed = seed
         config.data.root = args.data_root
         config.train.epochs = args.epochs or config.train.epochs
@@ -211,13 +205,7 @@ def main() -> None:
         print(f"seed {seed}: {json.dumps(runs[-1]['metrics'])}", flush=True)
     print(table(runs))
     if args.output:
-        versions = {**results.versions(), "torch": torch.__version__}
-        written = {
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "versions": versions,
-            "runs": runs,
-        }
-        Path(args.output).write_text(json.dumps(written, indent=2) + "\n")
+        _common.write(args.output, runs=runs)
 
 
 if __name__ == "__main__":

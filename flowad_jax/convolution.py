@@ -4,7 +4,15 @@ XLA on CPU runs a convolution with ``feature_group_count`` on one thread, which 
 layers 4 to 15 times and grouped layers 3 times slower than the same sums written differently; and
 one without padding up to 2.8 times slower than one with. GPU and TPU libraries have kernels for
 all of them. The choice is made here, when the program is lowered for a platform, and nowhere
-else; every form returns the same numbers to rounding.
+else; every form returns the same numbers to rounding, and so do its derivatives.
+
+Gradients are a matter of layout. XLA on CPU has a fast convolution for NHWC, HWIO -> NHWC alone.
+It brings other layouts into this one, but not in the body of a loop or of a branch, and the
+gradients that JAX derives have other layouts: a training step within `jax.lax.scan` spends its
+time in scalar loops of 2 GFLOP/s instead of 100. `trainable` states the derivatives so that their
+transposes come out in the fast layout. On maps of 6 x 6 to 32 x 32 with 56 to 1024 channels this
+is level with or ahead of gradients as nine shifted matrix products or as one product with
+patches, within a tenth, and takes a fifth to three fifths of their memory.
 
 Layout: images (B, H, W, C), kernels (kh, kw, C / groups, O).
 """
@@ -19,6 +27,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 
 Pads = Sequence[tuple[int, int]]
 
@@ -38,6 +47,60 @@ def direct(x: jax.Array, kernel: jax.Array, strides: Sequence[int], pads: Pads) 
     )
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def trainable(x: jax.Array, kernel: jax.Array, strides: Sequence[int], pads: Pads) -> jax.Array:
+    """The library call for a dense convolution, with gradients that are calls in the same layout.
+
+    Forward-mode tangents have the other layouts: right, but slow on CPU within a loop.
+    """
+    return direct(x, kernel, strides, pads)
+
+
+def _trainable_jvp(
+    strides: Sequence[int], pads: Pads, primals: Any, tangents: Any
+) -> tuple[jax.Array, jax.Array]:
+    (x, kernel), (x_dot, kernel_dot) = primals, tangents
+    terms = []
+    if not isinstance(x_dot, SymbolicZero):
+        terms.append(_of_input(x_dot, kernel, strides, pads))
+    if not isinstance(kernel_dot, SymbolicZero):
+        terms.append(_of_kernel(x, kernel_dot, strides, pads))
+    return trainable(x, kernel, strides, pads), sum(terms[1:], terms[0])
+
+
+trainable.defjvp(_trainable_jvp, symbolic_zeros=True)
+
+
+def _of_input(x: jax.Array, kernel: jax.Array, strides: Sequence[int], pads: Pads) -> jax.Array:
+    """The convolution as a linear function of ``x``.
+
+    Its transpose convolves the cotangent with the swapped kernel, whose axes are HWIO then.
+    """
+    layout = ("NHWC", "HWOI", "NHWC")
+    return lax.conv_general_dilated(
+        x, kernel.swapaxes(2, 3), strides, pads, dimension_numbers=layout
+    )
+
+
+def _of_kernel(x: jax.Array, kernel: jax.Array, strides: Sequence[int], pads: Pads) -> jax.Array:
+    """The convolution as a linear function of ``kernel``.
+
+    Its transpose convolves the input, batch and channels exchanged, with the cotangent as kernel.
+    An odd batch makes that up to 18 times slower with jaxlib 0.10; a blank image makes it even.
+    """
+    batch = x.shape[0]
+    if batch > 1:
+        x = jnp.pad(x, ((0, batch % 2), (0, 0), (0, 0), (0, 0)))
+    y = lax.conv_general_dilated(
+        x.transpose(3, 1, 2, 0),
+        kernel.transpose(2, 0, 1, 3),
+        strides,
+        pads,
+        dimension_numbers=("CHWN", "IHWO", "HWNC"),
+    )
+    return y.transpose(2, 0, 1, 3)[:batch]
+
+
 def overhanging(x: jax.Array, kernel: jax.Array, strides: Sequence[int], pads: Pads) -> jax.Array:
     """The library call with one more row of zeros below, and its result cut to size.
 
@@ -45,7 +108,7 @@ def overhanging(x: jax.Array, kernel: jax.Array, strides: Sequence[int], pads: P
     """
     (top, bottom), sides = pads
     height = (x.shape[1] + top + bottom - kernel.shape[0]) // strides[0] + 1
-    return direct(x, kernel, strides, ((top, bottom + 1), sides))[:, :height]
+    return trainable(x, kernel, strides, ((top, bottom + 1), sides))[:, :height]
 
 
 def pointwise(x: jax.Array, kernel: jax.Array, strides: Sequence[int], pads: Pads) -> jax.Array:
@@ -83,7 +146,7 @@ def merged(x: jax.Array, kernel: jax.Array, strides: Sequence[int], pads: Pads) 
     dense = dense.reshape(kh, kw, groups // joined, joined * width, -1)
     parts = jnp.split(x, groups // joined, axis=-1)
     return jnp.concatenate(
-        [direct(part, dense[:, :, g], strides, pads) for g, part in enumerate(parts)], axis=-1
+        [trainable(part, dense[:, :, g], strides, pads) for g, part in enumerate(parts)], axis=-1
     )
 
 
@@ -122,7 +185,7 @@ def _form_for_cpu(x: jax.Array, kernel: jax.Array, pads: Pads) -> Callable[..., 
         return shifted
     if width < channels:
         return merged if width < _MERGED_CHANNELS else direct
-    return direct if any(map(any, pads)) else overhanging
+    return trainable if any(map(any, pads)) else overhanging
 
 
 def _as_flax_calls_it(

@@ -1,0 +1,36 @@
+"""What several benchmarks share; importing it costs no JAX and no PyTorch."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ml_collections import config_dict
+
+from flowad_jax.evaluation import results
+
+
+def recipe(path: str) -> config_dict.ConfigDict:
+    """Returns the config that a recipe file describes."""
+    spec = importlib.util.spec_from_file_location("recipe", path)
+    if spec is None or spec.loader is None:
+        raise SystemExit(f"--config={path}: is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except FileNotFoundError:
+        raise SystemExit(f"--config={path}: no such file") from None
+    return module.get_config()
+
+
+def write(path: str, **measured: Any) -> None:
+    """Writes what was measured, and on what, as JSON."""
+    versions = {**results.versions(), "torch": metadata.version("torch")}
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    text = json.dumps({"machine": machine, "versions": versions, **measured}, indent=2)
+    Path(path).write_text(text + "\n", encoding="utf-8")
