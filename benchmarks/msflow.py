@@ -18,6 +18,7 @@ import argparse
 import multiprocessing
 import os
 import statistics
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -157,9 +158,7 @@ def main() -> None:
     shapes = ", ".join(" x ".join(map(str, shape)) for shape in sides.features.shapes)
     config = recipe(options)
     print(f"{config.encoder.name}, {config.data.image_size} px, maps {shapes}", flush=True)
-    jobs = {}
-    for job in JOBS:
-        jobs[job] = sides.measure(job)
+    jobs = {job: sides.measure(job) for job in JOBS}
     sides.close()
     print(table(jobs, config.train.batch_size), flush=True)
     measured: dict[str, Any] = {
@@ -176,8 +175,8 @@ def main() -> None:
 
 def epochs(options: argparse.Namespace) -> dict[str, Any]:
     """Seconds of epochs, from a process of their own."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_epochs, (options,))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_epochs, options).result()
 
 
 def _epochs(options: argparse.Namespace) -> dict[str, Any]:

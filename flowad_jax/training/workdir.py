@@ -12,6 +12,7 @@ from flowad_jax import files
 from flowad_jax.errors import UserError
 
 CONFIG = "config.json"
+SECTIONS = {"seed", "data", "encoder", "method", "train", "cache", "eval"}
 # Sections and keys that change what is reported, or where things are kept, but not what is
 # trained: a resumed run may differ in them.
 FREE = ("eval", "cache.place", "cache.memory_mb", "cache.folder")
@@ -46,12 +47,18 @@ def load_config(path: str | Path) -> config_dict.ConfigDict:
     """Reads the config of a workdir.
 
     Raises:
-      UserError: there is none, or it is damaged.
+      UserError: there is none, it is damaged, or of a version with other sections.
     """
     file = Path(path).absolute() / CONFIG
     if not file.exists():
         raise UserError(f"{path} is not a workdir: it has no {CONFIG}; train one with train.py")
-    return config_dict.ConfigDict(_read(file), convert_dict=True).lock()
+    stored = _read(file)
+    if missing := sorted(SECTIONS - stored.keys()):
+        raise UserError(
+            f"{file} has no {', '.join(missing)}: another version of flowad_jax wrote it; evaluate "
+            "with that version, or train anew"
+        )
+    return config_dict.ConfigDict(stored, convert_dict=True).lock()
 
 
 def _read(file: Path) -> dict[str, Any]:
