@@ -14,16 +14,17 @@ LAYERS = (
     {"flows", "encoders"},
     {"data"},
     {"methods"},
-    {"evaluation"},
+    {"features", "evaluation"},
     {"training"},
     {"cli"},
 )
-APART = ({"flows", "encoders"},)
+APART = ({"flows", "encoders"}, {"features", "evaluation"})
 # What a part must not import although it is lower, or foreign packages it has to do without.
 FORBIDDEN = {
     "flows": {"weights"},
     "data": {"jax", "flax", "weights", "flows", "encoders"},
     "methods": {"encoders", "data", "optax"},
+    "features": {"flows", "encoders", "methods", "optax"},
     "evaluation": {"encoders", "data", "optax"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 import flowad_jax
 from flowad_jax.data.pipeline import Loader
-from flowad_jax.training import memory
-from flowad_jax.training.feature_store import DeviceStore, DiskStore, HostStore, Layout, Put, Store
-from flowad_jax.training.features import DTYPES, Cached, FeatureSets, Masks
-from flowad_jax.training.placement import Room
+from flowad_jax.features import memory
+from flowad_jax.features.batches import DTYPES, Cached, FeatureSets, Masks
+from flowad_jax.features.placement import Room
+from flowad_jax.features.store import DeviceStore, DiskStore, HostStore, Layout, Put, Store
 from flowad_jax.training.system import System
 from flowad_jax.types import Batch
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowad_jax.evaluation import metrics, pictures, results
+from flowad_jax.features.batches import FeatureSets
 from flowad_jax.training import logging as metrics_log
 from flowad_jax.training import state, workdir
 from flowad_jax.training.checkpoint import Checkpoints
-from flowad_jax.training.features import FeatureSets
 from flowad_jax.training.system import System, build
 from flowad_jax.types import Scores, TrainState
 

@@ -18,8 +18,9 @@ from flowad_jax.data.record import Record, Source
 from flowad_jax.encoders.load import load
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation.evaluate import Evaluator
-from flowad_jax.training import checks, placement
-from flowad_jax.training.features import Encode, Encoded, FeatureSets, make_encode
+from flowad_jax.features import placement
+from flowad_jax.features.batches import Encode, Encoded, FeatureSets, make_encode
+from flowad_jax.training import checks
 from flowad_jax.training.optim import Adam
 from flowad_jax.types import Encoder, Method
 

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+from flowad_jax.features.batches import Masks
 from flowad_jax.training import state
 from flowad_jax.training.checkpoint import Checkpoints
-from flowad_jax.training.features import Masks
 from flowad_jax.training.interrupt import Interrupted
 from flowad_jax.training.loop import train
 from flowad_jax.training.step import make_train_step

@@ -7,7 +7,7 @@ import resource
 import pytest
 
 from flowad_jax.errors import UserError
-from flowad_jax.training import memory
+from flowad_jax.features import memory
 from flowad_jax.training.system import build
 from tests.conftest import write_image
 from tests.training.kept import assert_same_epoch, prepare, without_encoder
@@ -156,7 +156,7 @@ def test_a_sudden_fault_of_the_disk_is_one_line(config, tmp_path, monkeypatch):
     def no_rename(old, new):
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
-    monkeypatch.setattr("flowad_jax.training.feature_store.os.replace", no_rename)
+    monkeypatch.setattr("flowad_jax.features.store.os.replace", no_rename)
     with pytest.raises(UserError, match="Disk quota exceeded"):
         prepare(config, tmp_path)
     assert list((tmp_path / "features").iterdir()) == []

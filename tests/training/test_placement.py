@@ -7,8 +7,8 @@ import jax
 import pytest
 
 from flowad_jax.errors import UserError
-from flowad_jax.training import memory
-from flowad_jax.training.placement import Room
+from flowad_jax.features import memory
+from flowad_jax.features.placement import Room
 from tests.training.kept import prepare, without_encoder
 
 
@@ -72,7 +72,7 @@ def test_memory_mb_replaces_the_half(config, monkeypatch):
 def test_a_demanded_place_that_is_too_small(config, tmp_path, monkeypatch, place, match):
     monkeypatch.setattr(memory, "host", lambda: 2**20)
     monkeypatch.setattr(memory, "disk", lambda folder: 2**10)
-    monkeypatch.setattr("flowad_jax.training.feature_store.Layout.bytes", 600 * 2**10)
+    monkeypatch.setattr("flowad_jax.features.store.Layout.bytes", 600 * 2**10)
     config.cache.place = place
     with pytest.raises(UserError, match=match) as refused:
         prepare(config, tmp_path)

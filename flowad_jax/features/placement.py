@@ -9,9 +9,9 @@ import jax
 from ml_collections import config_dict
 
 from flowad_jax.errors import UserError
+from flowad_jax.features import memory
+from flowad_jax.features.batches import DTYPES
 from flowad_jax.lookup import check_choice
-from flowad_jax.training import memory
-from flowad_jax.training.features import DTYPES
 
 PLACES = ("auto", "device", "host", "disk", "off")
 

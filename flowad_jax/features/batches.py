@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowad_jax.data.pipeline import Loader
-from flowad_jax.training.feature_store import Maps, Store
+from flowad_jax.features.store import Maps, Store
 from flowad_jax.types import Batch, Encoder, Tree
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}

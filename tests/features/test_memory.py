@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from flowad_jax.training import memory
+from flowad_jax.features import memory
 
 
 def write(root, files):
