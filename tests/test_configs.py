@@ -65,6 +65,29 @@ def test_pooling_halves_the_maps_of_a_recipe():
     ]
 
 
+@pytest.mark.parametrize("encoder", sorted(lookup.choices("flowad_jax.encoders")))
+@pytest.mark.parametrize("name", methods._SECTIONS)
+def test_every_method_fits_every_encoder(name, encoder):
+    """The MSFlow reference, for one, only runs with a single encoder."""
+    family, variant = encoder.split(".")
+    spec = importlib.import_module(f"flowad_jax.encoders.{family}").SPECS[variant]
+    strides = [stride for stride in base(name).encoder.strides if stride in spec.strides]
+    arguments = base(name).method.to_dict()
+    if "blocks" in arguments and not isinstance(arguments["blocks"], int):
+        arguments["blocks"] = arguments["blocks"][: len(strides)]
+    method = lookup.find("flowad_jax.methods", arguments.pop("name"))(**arguments)
+    maps = [
+        jax.ShapeDtypeStruct(
+            (1, 64 // spec.strides[tap], 64 // spec.strides[tap], spec.channels[tap]), jnp.float32
+        )
+        for tap in choose_taps(spec, None, strides)
+    ]
+    latents = jax.eval_shape(
+        lambda maps: method.log_probs(method.init(jax.random.key(0), maps), maps), maps
+    )
+    assert [z.shape for z in latents] == [m.shape[:-1] for m in maps]
+
+
 def test_every_data_set_and_method_has_its_defaults():
     assert set(datasets._OPTIONS) == set(lookup.choices("flowad_jax.data"))
     assert set(methods._SECTIONS) == set(lookup.choices("flowad_jax.methods"))
