@@ -12,7 +12,7 @@ LAYERS = (
     {"errors", "types", "ops", "convolution", "lookup", "files"},
     {"weights"},
     {"flows", "encoders"},
-    {"data"},
+    {"data", "synthesis"},
     {"methods"},
     {"features", "evaluation"},
     {"training"},
@@ -23,6 +23,7 @@ APART = ({"flows", "encoders"}, {"features", "evaluation"})
 FORBIDDEN = {
     "flows": {"weights"},
     "data": {"jax", "flax", "weights", "flows", "encoders"},
+    "synthesis": {"jax", "flax", "weights", "flows", "encoders"},
     "methods": {"encoders", "data", "optax"},
     "features": {"flows", "encoders", "methods", "optax"},
     "evaluation": {"encoders", "data", "optax"},
