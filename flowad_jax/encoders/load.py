@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import inspect
 import math
 import zlib
 from pathlib import Path
@@ -37,6 +38,7 @@ def load(
     strides: tuple[int, ...] = (8, 16, 32),
     padding: str | None = None,
     pool: str = "none",
+    final_norm: bool | None = None,
     seed: int = 0,
 ) -> Encoder:
     """Returns an encoder with the variables that its taps need, on the default device.
@@ -49,16 +51,18 @@ def load(
       strides: increasing strides; the deepest map of each is a tap where ``taps`` is None.
       padding: a mode that the architecture knows; None for its default.
       pool: ``"none"``, or ``"avg"`` or ``"max"`` behind every tap, see `pooling`.
+      final_norm: whether a transformer's last normalisation is applied to every tap; None for
+        its default.
       seed: of random weights.
 
     Raises:
       UserError: the name, a tap or stride, the padding, the pooling or the weights are not what
-        they should be.
+        they should be, or the architecture has no such option.
     """
     architecture = _find(name)
     spec = architecture.spec
     taps = choose_taps(spec, taps, strides)
-    options = {} if padding is None else {"padding": padding}
+    options = _options(architecture, padding=padding, final_norm=final_norm)
     module = architecture.factory(taps=taps, **options)
     apply = pooled(module.apply, pool)
     target = _shapes(module, spec)
@@ -105,11 +109,11 @@ def random_variables(target: Tree, seed: int) -> Tree:
     def draw(path: tuple[str, ...], shape: tuple[int, ...]) -> np.ndarray:
         if path[-1] in ("bias", "mean"):
             return np.zeros(shape, np.float32)
-        if path[-1] != "kernel":
+        if path[-1] not in ("kernel", "pos_embed"):
             return np.ones(shape, np.float32)
         rng = np.random.default_rng((seed, zlib.crc32("/".join(path).encode())))
-        std = np.float32(math.sqrt(2.0 / math.prod(shape[:-1])))
-        return rng.standard_normal(shape, np.float32) * std
+        std = math.sqrt(2.0 / math.prod(shape[:-1])) if path[-1] == "kernel" else 0.02
+        return rng.standard_normal(shape, np.float32) * np.float32(std)
 
     flat = flatten_dict(target)
     return unflatten_dict({path: draw(path, leaf.shape) for path, leaf in flat.items()})
@@ -123,6 +127,18 @@ def _find(name: str) -> _Architecture:
     if variant not in getattr(family, "SPECS", {}):
         raise UserError(f"encoder '{name}' has no entry in SPECS of {module_name}: add one")
     return _Architecture(family, factory, family.SPECS[variant])
+
+
+def _options(architecture: _Architecture, **given: Any) -> dict[str, Any]:
+    """What is set, if the architecture knows it."""
+    options = {key: value for key, value in given.items() if value is not None}
+    for key, value in options.items():
+        try:
+            inspect.signature(architecture.factory).bind_partial(**{key: value})
+        except TypeError as error:
+            name = architecture.spec.name
+            raise UserError(f"encoder.{key}={value!r}: '{name}' has no such option") from error
+    return options
 
 
 def _shapes(module: nn.Module, spec: EncoderSpec) -> Tree:
@@ -169,12 +185,18 @@ def _converted(architecture: _Architecture, path: Path) -> Tree:
     store.check_name_hash(path)
     family = architecture.family
     return layout.to_flax(
-        torch_file.state_dict(path),
+        _without_prefix(torch_file.state_dict(path)),
         _complete_shapes(architecture),
         family.torch_key,
         family.IGNORABLE,
         path.name,
     )
+
+
+def _without_prefix(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Names as they are in a network that was not wrapped for training on several devices."""
+    wrapped = all(name.startswith("module.") for name in tensors)
+    return {name.removeprefix("module.") if wrapped else name: t for name, t in tensors.items()}
 
 
 def _has_card(path: Path) -> bool:
