@@ -17,7 +17,7 @@ def base(method: str = "cflow", data: str = "textures") -> config_dict.ConfigDic
     config.seed = 0
 
     config.data = config_dict.ConfigDict()
-    config.data.name = data  # textures, folder, mvtec, visa, magnetic_tile
+    config.data.name = data  # textures, folder, mvtec, visa, btad, dagm, magnetic_tile
     config.data.root = ""  # folder that holds the categories; textures need none
     config.data.category = ""  # one of them; empty where the root itself is the category
     config.data.image_size = 256  # images are resized to this square
@@ -40,6 +40,8 @@ def base(method: str = "cflow", data: str = "textures") -> config_dict.ConfigDic
     config.encoder.strides = (8, 16, 32)  # takes the deepest feature map of each stride ...
     config.encoder.taps = placeholder(tuple)  # ... unless these indices of feature maps are set
     config.encoder.padding = placeholder(str)  # "zeros" or "reflect"; empty: the encoder's own
+    # Whether the network's last LayerNorm follows every tap (CaiT only); empty: it does.
+    config.encoder.final_norm = placeholder(bool)
     config.encoder.pool = "none"  # 3x3 pooling at stride 2 behind every tap: "avg", "max"
 
     config.method = methods.section(method)

@@ -18,6 +18,8 @@ _OPTIONS = {
     },
     "mvtec": {"masks": "require", "mask_threshold": 0},
     "visa": {"masks": "require", "mask_threshold": 0},
+    "btad": {"masks": "require", "mask_threshold": 0},
+    "dagm": {"masks": "require", "mask_threshold": 0},
     "magnetic_tile": {
         "masks": "auto",
         "mask_threshold": 127,

@@ -5,7 +5,7 @@ import sys
 
 from flowad_jax import lookup
 
-DATA_SETS = ("folder", "magnetic_tile", "mvtec", "textures", "visa")
+DATA_SETS = ("btad", "dagm", "folder", "magnetic_tile", "mvtec", "textures", "visa")
 
 
 def test_no_module_imports_jax():
