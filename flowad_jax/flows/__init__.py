@@ -1,10 +1,17 @@
 """Normalizing flows as Linen modules around distrax bijectors."""
 
+from collections.abc import Sequence
+from functools import partial
+
+import jax.numpy as jnp
+
+from flowad_jax.errors import UserError
 from flowad_jax.flows.coupling import Clamp, CouplingBlock
 from flowad_jax.flows.flow import Flow
 from flowad_jax.flows.fusion import FusionFlow
 from flowad_jax.flows.multiscale import MultiScaleFlow
 from flowad_jax.flows.position import PositionalEncoding, position_code
+from flowad_jax.flows.residual_net import ResidualNet, block_layouts
 from flowad_jax.flows.subnets import MLP, ConvNet
 
 
@@ -26,6 +33,44 @@ def cflow_decoder(
     return Flow(tuple(chain))
 
 
+def ssnf_flow(
+    channels: int,
+    blocks: int = 10,
+    hidden: int = 128,
+    heads: int = 4,
+    clamp: Clamp | None = None,
+    drop: float = 0.2,
+    layout: str | Sequence[str] = "conv+attn",
+    compute: jnp.dtype | None = None,
+) -> Flow:
+    """The flow of SSNF: coupling blocks on maps, with convolution and attention in their nets.
+
+    Args:
+      channels: C of the maps.
+      blocks: length of the chain (published: 10).
+      hidden: channels inside the residual nets (published: 128).
+      heads: heads of the attention (published: 4).
+      clamp: bound on the log-scale (published: 2.0 with FrEIA 0.2's convention).
+      drop: probability of dropping channels and attention weights where a random key ``dropout``
+        is given (published: 0.2); see `ResidualNet`.
+      layout: parts of the residual nets, one name for all blocks or a name for each (published:
+        ``"conv+attn"`` everywhere).
+      compute: dtype of the products; log-determinants stay in the dtype of the maps.
+
+    Raises:
+      UserError: an argument has a value that does not exist or does not fit the others.
+    """
+    if heads < 1 or hidden < 1 or hidden % heads:
+        raise UserError(f"heads={heads}: must be a divisor of hidden={hidden}")
+    if not 0 <= drop < 1:
+        raise UserError(f"drop={drop}: a probability from 0 up to, but not including, 1")
+    nets = (
+        partial(ResidualNet, hidden=hidden, heads=heads, drop=drop, layout=name, compute=compute)
+        for name in block_layouts(layout, blocks)
+    )
+    return Flow(tuple(CouplingBlock(channels, net, clamp or Clamp(2.0), "hard") for net in nets))
+
+
 __all__ = [
     "MLP",
     "Clamp",
@@ -35,6 +80,8 @@ __all__ = [
     "FusionFlow",
     "MultiScaleFlow",
     "PositionalEncoding",
+    "ResidualNet",
     "cflow_decoder",
     "position_code",
+    "ssnf_flow",
 ]

@@ -25,6 +25,8 @@ from flowad_jax.types import Batch
 
 log = logging.getLogger("flowad_jax")
 
+_IN_KEY = ("name", "weights", "taps", "strides")  # the key says what these come to
+
 
 def prepare(system: System, path: Path, stop: Callable[[], None]) -> FeatureSets:
     """Returns the features of a run, kept wherever the config and the room allow it.
@@ -136,8 +138,7 @@ class _Images:
                 "name": encoder.source["name"],
                 "sha256": encoder.source["sha256"],
                 "taps": list(encoder.taps),
-                "padding": config.encoder.padding,
-                "pool": config.encoder.pool,
+                "options": {k: v for k, v in config.encoder.items() if k not in _IN_KEY},
             },
             "images": {
                 "sha256": self._fingerprint(),
