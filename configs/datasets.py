@@ -15,6 +15,7 @@ _OPTIONS = {
         "masks": "auto",  # "require" them, or "none": ignore them
         "mask_threshold": 0,  # pixels above it are defects
         "white": 65535,  # value of white in 16-bit images
+        "normal": "good",  # name of the folders of normal images
     },
     "mvtec": {"masks": "require", "mask_threshold": 0},
     "visa": {"masks": "require", "mask_threshold": 0},

@@ -17,15 +17,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flowad_jax.data import _files
-from flowad_jax.data._files import Entry, FileSource
-from flowad_jax.data.record import GOOD
+from flowad_jax.data import _files, folder
+from flowad_jax.data._files import FileSource
 from flowad_jax.errors import UserError
 from flowad_jax.lookup import nearest
 
 CATEGORIES = ("01", "02", "03")
 _ARCHIVE = "BTech_Dataset_transformed"
-_NORMAL = "ok"
 
 
 def build(
@@ -45,43 +43,18 @@ def build(
       UserError: the category is none of the three, a folder is missing or holds no images, or a
         mask is missing or of another size.
     """
-    _files.check_choice("split", split, _files.SPLITS)
     if category not in CATEGORIES:
         raise UserError(f"BTAD has no category {category!r}: {nearest(category, CATEGORIES)}")
-    path = _root(root)
-    folder = path / category
-    if not folder.is_dir():
-        raise UserError(f"'{path}' has no category {category!r}: {_files.hint(category, path)}")
-    entries = _train(folder) if split == "train" else _test(folder, masks)
-    return FileSource(entries, mask_threshold=mask_threshold)
+    return folder.build(
+        _root(root), category, split, masks=masks, mask_threshold=mask_threshold, normal="ok"
+    )
 
 
 def categories(root: str | Path) -> list[str]:
     """Those of the three categories that are present, sorted."""
-    path = _root(root)
-    return [name for name in CATEGORIES if (path / name / "train").is_dir()]
+    return [name for name in folder.categories(_root(root)) if name in CATEGORIES]
 
 
 def _root(root: str | Path) -> Path:
     path = _files.check_root(root)
     return path / _ARCHIVE if (path / _ARCHIVE).is_dir() else path
-
-
-def _train(folder: Path) -> list[Entry]:
-    normal = folder / "train" / _NORMAL
-    files = _files.images(normal)
-    if not files:
-        raise UserError(f"no training images in '{normal}': unpack the data set there")
-    return [Entry(file, GOOD) for file in files]
-
-
-def _test(folder: Path, rule: str) -> list[Entry]:
-    entries, found = [], []
-    for kind in _files.subfolders(folder / "test"):
-        by_stem = {f.stem: f for f in _files.images(folder / "ground_truth" / kind.name)}
-        for file in _files.images(kind):
-            entries.append(Entry(file, GOOD if kind.name == _NORMAL else kind.name))
-            found.append(by_stem.get(file.stem, by_stem.get(f"{file.stem}_mask")))
-    if not entries:
-        raise UserError(f"no test images in '{folder / 'test'}': expected test/ok and test/ko")
-    return _files.attach_masks(entries, found, rule)

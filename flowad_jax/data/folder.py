@@ -28,6 +28,7 @@ def build(
     masks: str = "auto",
     mask_threshold: int = 0,
     white: int = WHITE,
+    normal: str = GOOD,
 ) -> FileSource:
     """Lists one split of one category.
 
@@ -39,13 +40,14 @@ def build(
         ``"require"`` insists on them; ``"none"`` ignores them.
       mask_threshold: grey value, of 255, above which a mask pixel is a defect.
       white: value of a 16-bit image that is shown as white, e.g. 4095 for a 12-bit camera.
+      normal: name of the folders of normal images; their kind is ``"good"`` whatever it is.
 
     Raises:
       UserError: a folder is missing or holds no images, or a mask is missing or of another size.
     """
     _files.check_choice("split", split, _files.SPLITS)
     folder = _category_folder(_files.check_root(root), category)
-    entries = _train(folder) if split == "train" else _test(folder, masks)
+    entries = _train(folder, normal) if split == "train" else _test(folder, masks, normal)
     return FileSource(entries, mask_threshold=mask_threshold, white=white)
 
 
@@ -68,22 +70,27 @@ def _category_folder(root: Path, category: str) -> Path:
     return folder
 
 
-def _train(folder: Path) -> list[Entry]:
-    good = folder / "train" / GOOD
+def _train(folder: Path, normal: str) -> list[Entry]:
+    good = folder / "train" / normal
     files = _files.images(good)
     if not files:
         raise UserError(f"no training images in '{good}': put the normal images there")
     return [Entry(file, GOOD) for file in files]
 
 
-def _test(folder: Path, rule: str) -> list[Entry]:
+def _test(folder: Path, rule: str, normal: str) -> list[Entry]:
     kinds = _files.subfolders(folder / "test")
-    entries = [Entry(file, kind.name) for kind in kinds for file in _files.images(kind)]
+    entries = [
+        Entry(file, GOOD if kind.name == normal else kind.name)
+        for kind in kinds
+        for file in _files.images(kind)
+    ]
     if not entries:
-        raise UserError(f"no test images in '{folder / 'test'}': expected test/good and test/KIND")
+        where = folder / "test"
+        raise UserError(f"no test images in '{where}': expected test/{normal} and test/KIND")
     truth = folder / "ground_truth"
     by_stem = {kind.name: _stems(truth / kind.name) for kind in kinds}
-    found = [_mask(by_stem[entry.kind], entry.path.stem) for entry in entries]
+    found = [_mask(by_stem[entry.path.parent.name], entry.path.stem) for entry in entries]
     strays = [file for kind in _files.subfolders(truth) for file in _files.images(kind)]
     # Masks that match nothing are a naming mistake, not a set without masks.
     rule = "require" if rule == "auto" and strays else rule

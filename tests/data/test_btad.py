@@ -91,10 +91,10 @@ def test_a_mask_of_another_size_names_both(root):
         ("", "1", "train", "BTAD has no category '1': did you mean '01'"),
         ("", "", "train", "no category '': choices are 01, 02, 03"),
         ("", "01", "val", "split='val' is unknown"),
-        ("01", "01", "train", "01' has no category '01': it holds ground_truth, test, train"),
+        ("01", "01", "train", "01' holds train/ itself, use ''"),
         ("nowhere", "01", "train", "has no 'nowhere'"),
         ("", "02", "train", r"no training images in '.*02/train/ok'"),
-        ("", "02", "test", "no test images in '.*02/test': expected test/ok and test/ko"),
+        ("", "02", "test", "no test images in '.*02/test': expected test/ok and test/KIND"),
     ],
 )
 def test_wrong_place(root, where, category, split, message):

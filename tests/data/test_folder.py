@@ -70,6 +70,18 @@ def test_root_itself_is_a_category(root):
     assert folder.categories(root) == ["bolt", "nut"]
 
 
+def test_normal_images_may_be_in_a_folder_of_another_name(root):
+    for split in ("train", "test"):
+        (root / "nut" / split / "good").rename(root / "nut" / split / "fine")
+    train = folder.build(root, "nut", "train", normal="fine")
+    assert set(train.kinds) == {"good"}
+    test = folder.build(root, "nut", "test", normal="fine")
+    assert "fine" not in test.kinds
+    assert sum(test.labels == 0) == test.kinds.count("good") > 0
+    with pytest.raises(UserError, match=r"no training images in '.*train/good'"):
+        folder.build(root, "nut", "train")
+
+
 def test_masks_are_optional(root):
     for file in (root / "nut/ground_truth").rglob("*.png"):
         file.unlink()

@@ -62,20 +62,25 @@ def test_a_run_leaves_what_it_promises(tiny_config, tmp_path):
     assert train(tiny_config, path)["columns"]["last"] == results["columns"]["last"]
 
 
-def test_an_interrupted_run_resumes_to_the_same_end(tiny_config, tmp_path, monkeypatch):
-    """Stopped in the middle of an epoch, it ends bit-equal to a run that was not stopped."""
-    train(tiny_config, tmp_path / "whole")
-    expected, position, meta = final_state(tiny_config, tmp_path / "whole")
-
+def stop_at_third_batch(monkeypatch):
+    """Sends SIGTERM when the third batch is shown."""
     original, calls = loop._Run._show, []
 
-    def stop_at_third_batch(run, metrics, index):
+    def show(run, metrics, index):
         calls.append(index)
         if len(calls) == 3:
             signal.raise_signal(signal.SIGTERM)
         original(run, metrics, index)
 
-    monkeypatch.setattr(loop._Run, "_show", stop_at_third_batch)
+    monkeypatch.setattr(loop._Run, "_show", show)
+
+
+def test_an_interrupted_run_resumes_to_the_same_end(tiny_config, tmp_path, monkeypatch):
+    """Stopped in the middle of an epoch, it ends bit-equal to a run that was not stopped."""
+    train(tiny_config, tmp_path / "whole")
+    expected, position, meta = final_state(tiny_config, tmp_path / "whole")
+
+    stop_at_third_batch(monkeypatch)
     with pytest.raises(Interrupted, match="SIGTERM: saved at epoch 1, batch") as stop:
         train(tiny_config, tmp_path / "stopped")
     assert stop.value.exit_code == 128 + signal.SIGTERM

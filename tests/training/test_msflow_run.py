@@ -1,18 +1,16 @@
 """Whole runs of MSFlow on a tiny data set; the loop itself is tested with CFLOW-AD."""
 
-import signal
-
 import jax
 import numpy as np
 import pytest
 
 from configs.base import base
 from flowad_jax.training import logging as metrics_log
-from flowad_jax.training import loop, summary
+from flowad_jax.training import summary
 from flowad_jax.training.interrupt import Interrupted
 from flowad_jax.training.loop import train
 from flowad_jax.training.system import build
-from tests.training.test_loop import final_state, without_times
+from tests.training.test_loop import final_state, stop_at_third_batch, without_times
 
 
 @pytest.fixture(name="config")
@@ -48,15 +46,7 @@ def test_losses_are_the_same_from_images_and_from_the_cache(config, tmp_path):
 
 def test_an_interrupted_run_resumes_to_the_same_end(config, tmp_path, monkeypatch):
     train(config, tmp_path / "whole")
-    original, calls = loop._Run._show, []
-
-    def stop_at_third_batch(run, metrics, index):
-        calls.append(index)
-        if len(calls) == 3:
-            signal.raise_signal(signal.SIGTERM)
-        original(run, metrics, index)
-
-    monkeypatch.setattr(loop._Run, "_show", stop_at_third_batch)
+    stop_at_third_batch(monkeypatch)
     with pytest.raises(Interrupted, match="SIGTERM: saved at epoch 1, batch"):
         train(config, tmp_path / "stopped")
     monkeypatch.undo()
