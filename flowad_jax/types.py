@@ -98,7 +98,7 @@ class Calibration(NamedTuple):
 
     Attributes:
       scale_max: (L,) largest log-likelihood per dimension of each scale.
-      map_max: () largest summed likelihood map value.
+      map_max: () or (K,) largest value of the summed likelihood map, or of each of K such maps.
     """
 
     scale_max: Any

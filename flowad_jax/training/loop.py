@@ -39,6 +39,7 @@ def train(config: config_dict.ConfigDict, directory: str | Path) -> dict[str, An
       Interrupted: a signal asked to stop; the state was saved.
     """
     system = build(config)
+    state.check(system)  # before anything is written
     path = workdir.claim(directory, config)
     with closing(Checkpoints(path)) as checkpoints, Signals() as signals:
         return _Run(system, path, checkpoints, signals).finish()

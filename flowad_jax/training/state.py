@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from flowad_jax.errors import UserError
@@ -11,6 +12,15 @@ from flowad_jax.training.checkpoint import Checkpoints, Position
 from flowad_jax.training.step import init_state
 from flowad_jax.training.system import System
 from flowad_jax.types import TrainState
+
+
+def check(system: System) -> None:
+    """Asks the method whether it fits the encoder's feature maps, without computing anything.
+
+    Raises:
+      UserError: it does not.
+    """
+    jax.eval_shape(system.method.init, jax.random.key(0), system.feature_shapes)
 
 
 def fresh(system: System) -> TrainState:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from configs.base import base
+from flowad_jax.errors import UserError
 from flowad_jax.training import logging as metrics_log
 from flowad_jax.training import summary
 from flowad_jax.training.interrupt import Interrupted
@@ -63,6 +64,13 @@ def test_both_forms_of_scoring(config, tmp_path):
     for results in (calibrated, published):
         assert 0 <= results["columns"]["last"]["image_auroc"] <= 1
     assert published["columns"]["last"] != calibrated["columns"]["last"]
+
+
+def test_blocks_that_do_not_fit_are_refused_before_anything_is_written(config, tmp_path):
+    config.method.blocks = (1, 1, 1)
+    with pytest.raises(UserError, match=r"method\.blocks=\(1, 1, 1\) is for 3 scales"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", ["resnet.resnet_tiny", "efficientnet_lite.efficientnet_lite_tiny"])
