@@ -27,7 +27,7 @@ from benchmarks import _common
 from benchmarks.freia_cflow import Decoders
 from flowad_jax.evaluation import metrics
 from flowad_jax.training import state
-from flowad_jax.training.step import make_maps_step
+from flowad_jax.training.step import make_train_step
 from flowad_jax.training.system import System, build
 
 SHOWN = ("image_auroc", "pixel_auroc", "aupro_0.30", "aupro_0.05")
@@ -62,9 +62,8 @@ class Pair:
     def __init__(self, system: System):
         """Compiles ours and builds the peer's."""
         self.system = system
-        self.encode = jax.jit(system.encoder.apply)
-        step = make_maps_step(system.method, system.optimizer, system.schedule)
-        self.step = jax.jit(step, donate_argnums=0)
+        self.encode = system.encode
+        self.step = make_train_step(system.method, system.optimizer, system.schedule)
         self.log_probs = jax.jit(system.method.log_probs)
         self.state = state.fresh(system)
         config = system.config

@@ -20,17 +20,12 @@ def run(config: config_dict.ConfigDict, count: int) -> dict[str, Any]:
 
     The first epoch, in which programs are compiled and images decoded, is left out of the medians.
     """
-    import jax
-
     from flowad_jax.training import feature_cache, state
-    from flowad_jax.training.step import make_maps_step
+    from flowad_jax.training.step import make_train_step
     from flowad_jax.training.system import build
 
     system = build(config)
-    step = jax.jit(
-        make_maps_step(system.method, system.optimizer, system.schedule, config.train.clip_norm),
-        donate_argnums=0,
-    )
+    step = make_train_step(system.method, system.optimizer, system.schedule, config.train.clip_norm)
     images = _epochs(step, state.fresh(system), system.features.train, count)
     with tempfile.TemporaryDirectory() as workdir:
         kept = feature_cache.prepare(system, Path(workdir), lambda: None).train

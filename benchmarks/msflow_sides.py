@@ -105,13 +105,13 @@ class JaxSide:
     def _train(self, encode: Callable[[], Any]) -> Job:
         import jax
 
-        from flowad_jax.training.step import init_state, make_maps_step
+        from flowad_jax.training.step import init_state, make_train_step
         from flowad_jax.types import Batch
 
         if self._state is None:
             maps = tuple(map(jax.numpy.asarray, noise(self._config, self.features)))
             self._state = init_state(*self._training[:2], maps, seed=0)
-        step = jax.jit(make_maps_step(*self._training), donate_argnums=0)
+        step = make_train_step(*self._training)
         weight = np.ones(self._config.train.batch_size, np.float32)
         batch = Batch(None, None, None, weight)
 

@@ -14,8 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from flowad_jax.errors import UserError
-from flowad_jax.lookup import nearest
+from flowad_jax.lookup import check_choice
 from flowad_jax.types import Tree
 
 IDLE_RULES = ("decay", "skip")
@@ -41,8 +40,7 @@ class Adam:
 
     def __post_init__(self) -> None:
         """Checks the rule."""
-        if self.idle not in IDLE_RULES:
-            raise UserError(f"train.adam_idle='{self.idle}': {nearest(self.idle, IDLE_RULES)}")
+        check_choice("train.adam_idle", self.idle, IDLE_RULES)
 
     @property
     def _transform(self) -> optax.GradientTransformation:

@@ -81,13 +81,15 @@ def loss(method, variables, maps, weight):
     return compiled_loss(method)(variables, maps, jnp.asarray(weight, jnp.float32))
 
 
+def network(stored, maps):
+    """The flow of the stored pass."""
+    channels = tuple(x.shape[-1] for x in maps)
+    return MultiScaleFlow(channels, tuple(stored["parallel_blocks"]), int(stored["c_conds"][0]))
+
+
 def test_latents_agree_with_the_reference(stored, reference):
     _, variables, maps = reference
-    flow = MultiScaleFlow(
-        tuple(x.shape[-1] for x in maps),
-        tuple(stored["parallel_blocks"]),
-        int(stored["c_conds"][0]),
-    )
+    flow = network(stored, maps)
     latents, log_det = jax.jit(flow.apply)(variables, maps)
     for scale, z in enumerate(latents):
         expected = channels_last(stored[f"z{scale}"])
@@ -99,11 +101,7 @@ def test_latents_agree_with_the_reference(stored, reference):
 
 def test_parallel_flows_agree_with_the_reference(stored, reference):
     _, variables, maps = reference
-    flow = MultiScaleFlow(
-        tuple(x.shape[-1] for x in maps),
-        tuple(stored["parallel_blocks"]),
-        int(stored["c_conds"][0]),
-    ).bind(variables)
+    flow = network(stored, maps).bind(variables)
     for scale, x in enumerate(maps):
         z, log_det = flow.scales[scale](x, flow.code(x[:1]))
         expected = channels_last(stored[f"z_parallel{scale}"])
