@@ -43,12 +43,26 @@ def interpolation_matrix(size: int, target: int) -> np.ndarray:
 
     This is PyTorch's ``align_corners=True``; resizing a map is one product per axis.
     """
-    position = np.linspace(0.0, size - 1.0, target)
+    return _linear_weights(np.linspace(0.0, size - 1.0, target), size)
+
+
+def half_pixel_matrix(size: int, target: int) -> np.ndarray:
+    """Weights (target, size) of linear resizing in which the outer edges coincide.
+
+    This is PyTorch's ``align_corners=False``: sample i stands for the pixel whose middle is at
+    ``i + 1/2``, and beyond the outermost middles their values continue. Shrinking does not smooth.
+    """
+    position = (np.arange(target) + 0.5) * (size / target) - 0.5
+    return _linear_weights(np.clip(position, 0.0, size - 1.0), size)
+
+
+def _linear_weights(position: np.ndarray, size: int) -> np.ndarray:
+    """Weights (len(position), size) of the two samples around every position in 0 ... size - 1."""
     left = np.clip(np.floor(position).astype(int), 0, max(size - 2, 0))
     right = np.minimum(left + 1, size - 1)
     fraction = position - left
-    weights = np.zeros((target, size))
-    rows = np.arange(target)
+    weights = np.zeros((len(position), size))
+    rows = np.arange(len(position))
     np.add.at(weights, (rows, left), 1.0 - fraction)
     np.add.at(weights, (rows, right), fraction)
     return weights
@@ -89,6 +103,17 @@ def _resample(x: jax.Array, matrix: Callable, target: Sequence[int]) -> jax.Arra
 
 def resize_align_corners(maps: np.ndarray, target: tuple[int, int]) -> np.ndarray:
     """Resizes maps (N, h, w) to (N, H, W) bilinearly with coinciding corners, in their dtype."""
-    rows = interpolation_matrix(maps.shape[1], target[0]).astype(maps.dtype)
-    columns = interpolation_matrix(maps.shape[2], target[1]).astype(maps.dtype)
+    return _resize(maps, interpolation_matrix, target)
+
+
+def resize_half_pixel(maps: np.ndarray, target: tuple[int, int]) -> np.ndarray:
+    """Resizes maps (N, h, w) to (N, H, W) bilinearly with coinciding edges, in their dtype."""
+    return _resize(maps, half_pixel_matrix, target)
+
+
+def _resize(maps: np.ndarray, matrix: Callable, target: tuple[int, int]) -> np.ndarray:
+    rows, columns = (
+        matrix(size, goal).astype(maps.dtype)
+        for size, goal in zip(maps.shape[1:], target, strict=True)
+    )
     return rows @ maps @ columns.T

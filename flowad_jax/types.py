@@ -24,9 +24,10 @@ class Batch(NamedTuple):
     Attributes:
       image: (B, H, W, 3) float32, normalised with the encoder's mean and std; None where the
         encoder's feature maps travel beside the batch.
-      mask: (B, H, W) bool, true on defects.
+      mask: (B, H, W) bool, true on defects, real or synthetic.
       label: (B,) int32, 0 for good and 1 for anomalous.
-      weight: (B,) float32, 0 for rows that only pad the last batch.
+      weight: (B,) float32, 0 for rows that count for nothing: they pad the last batch, or no
+        synthetic anomaly came about.
     """
 
     image: Any
@@ -75,22 +76,37 @@ class Encoder(NamedTuple):
     source: dict[str, str]
 
 
+class Aux(NamedTuple):
+    """What a loss function returns beside the loss.
+
+    Attributes:
+      constants: new values of the groups that the phase updates, such as running statistics.
+      metrics: scalars to report, by name.
+    """
+
+    constants: dict[str, Tree]
+    metrics: dict[str, Any]
+
+
 class Phase(NamedTuple):
     """A run of gradient steps on one group of parameters.
 
     Attributes:
       trains: names of the parameter groups that receive gradients.
-      loss_fn: ``(params of those groups, minibatch) -> scalar loss``.
+      loss_fn: ``(params of those groups, constants of the groups in updates, minibatch) ->
+        (scalar loss, Aux)``.
       minibatches: pytree whose leaves are (n_steps, n, ...).
       active: (n_steps,) bool; a step that is not active changes nothing.
       dimensions: reported losses are divided by it, gradients are not.
+      updates: names of the groups of constants that every step replaces.
     """
 
     trains: tuple[str, ...]
-    loss_fn: Callable[[Tree, Tree], jax.Array]
+    loss_fn: Callable[[Tree, Tree, Tree], tuple[jax.Array, Aux]]
     minibatches: Tree
     active: jax.Array
     dimensions: int = 1
+    updates: tuple[str, ...] = ()
 
 
 class Calibration(NamedTuple):
@@ -131,6 +147,11 @@ class Method:
       aggregate: ``(log_probs, image size, calibration or None) -> Scores``; None is the form of
         the paper, without constants from normal images.
       published: name of that form, e.g. ``"transductive"``.
+      learns_from: what a training batch holds: ``"normal"`` images; ``"pairs"``, all normal images
+        and below them, row by row, what synthesis made of each; or ``"mixture"``, images of which
+        synthesis has changed some, with masks.
+      sees_images: whether the encoder's input (B, H, W, 3) follows its feature maps as the last
+        map.
     """
 
     init: Callable[[jax.Array, tuple[jax.Array, ...]], dict[str, Tree]]
@@ -139,6 +160,8 @@ class Method:
     calibrate: Callable[..., Calibration]
     aggregate: Callable[..., Scores]
     published: str
+    learns_from: str = "normal"
+    sees_images: bool = False
 
 
 class TrainState(NamedTuple):
@@ -148,7 +171,7 @@ class TrainState(NamedTuple):
       step: () int32, image batches seen.
       params: trained parameters by group.
       opt_state: optimizer state by group.
-      constants: fixed tensors by group, such as permutations.
+      constants: tensors without gradients by group: permutations, running statistics.
       rng: key from which every step folds its own.
     """
 

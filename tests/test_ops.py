@@ -14,14 +14,39 @@ def test_resize_keeps_corners_and_ramps(size, target):
     np.testing.assert_allclose(resized, 2 * wide_rows + 3 * wide_columns, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("values", "target", "expected"),
+    [
+        ([1, 5], 4, [1, 2, 4, 5]),  # the middles of the samples are at 1/4 and 3/4
+        ([0, 3, 9], 6, [0, 0.75, 2.25, 4.5, 7.5, 9]),
+        ([0, 1, 2, 3], 2, [0.5, 2.5]),
+        ([0, 1, 2, 3, 4, 5, 6, 7], 2, [1.5, 5.5]),  # two neighbours, not the mean of four
+        ([0, 1, 2], 2, [0.25, 1.75]),
+        ([7], 3, [7, 7, 7]),
+        ([2, 4, 8], 3, [2, 4, 8]),
+    ],
+)
+def test_half_pixel_resize_lets_edges_coincide(values, target, expected):
+    row = np.array([[values]], np.float64)
+    np.testing.assert_allclose(ops.resize_half_pixel(row, (1, target)), [[expected]], atol=1e-12)
+    column = np.swapaxes(row, 1, 2)
+    resized = ops.resize_half_pixel(column, (target, 1))
+    np.testing.assert_allclose(np.swapaxes(resized, 1, 2), [[expected]], atol=1e-12)
+
+
 @pytest.mark.live
-def test_resize_agrees_with_torch():
+@pytest.mark.parametrize("target", [(16, 11), (5, 14), (3, 2)])
+@pytest.mark.parametrize("resize", [ops.resize_align_corners, ops.resize_half_pixel])
+def test_resize_agrees_with_torch(resize, target):
     torch = pytest.importorskip("torch")
     maps = np.random.default_rng(0).normal(size=(2, 5, 7))
     expected = torch.nn.functional.interpolate(
-        torch.from_numpy(maps)[:, None], size=(16, 11), mode="bilinear", align_corners=True
+        torch.from_numpy(maps)[:, None],
+        size=target,
+        mode="bilinear",
+        align_corners=resize is ops.resize_align_corners,
     )[:, 0]
-    np.testing.assert_allclose(ops.resize_align_corners(maps, (16, 11)), expected, atol=1e-12)
+    np.testing.assert_allclose(resize(maps, target), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("size", [(4, 6), (5, 7), (2, 3)])

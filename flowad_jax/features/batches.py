@@ -47,15 +47,21 @@ class FeatureSets(NamedTuple):
     test: Features
 
 
-def make_encode(encoder: Encoder, dtype: str) -> Encode:
+def make_encode(encoder: Encoder, dtype: str, with_image: bool = False) -> Encode:
     """Returns the jitted ``(variables, image) -> maps``, rounded to one of `DTYPES`.
 
     Rounding does not depend on where maps are kept, nor on whether they are: the same recipe gives
     the same result on a machine with less memory.
+
+    Args:
+      encoder: the frozen network.
+      dtype: of the maps.
+      with_image: let the image itself follow as the last map, for methods that see it.
     """
 
     def encode(variables: Tree, image: jax.Array) -> Maps:
-        return tuple(x.astype(DTYPES[dtype]) for x in encoder.apply(variables, image))
+        maps = encoder.apply(variables, image) + ((image,) if with_image else ())
+        return tuple(x.astype(DTYPES[dtype]) for x in maps)
 
     return jax.jit(encode)
 

@@ -38,10 +38,16 @@ def check(config: config_dict.ConfigDict, deterministic: bool) -> None:
         )
     if not deterministic and cache.place not in ("auto", "off"):
         raise UserError(
-            f"cache.place='{cache.place}': features cannot be kept while data.rotation_degrees="
-            f"{config.data.rotation_degrees} turns the training images anew in every epoch: set "
-            "data.rotation_degrees to 0 or cache.place to 'auto'"
+            f"cache.place='{cache.place}': features cannot be kept while training images change in "
+            f"every epoch ({', '.join(_changing(config))}): set cache.place to 'auto'"
         )
+
+
+def _changing(config: config_dict.ConfigDict) -> list[str]:
+    """The settings that change training images, as ``key=value``."""
+    keys = ("data.rotation_degrees", "data.sharpen", "synthesis.name")
+    values = {key: config[key.split(".")[0]][key.split(".")[1]] for key in keys}
+    return [f"{key}={value}" for key, value in values.items() if value]
 
 
 class Room:

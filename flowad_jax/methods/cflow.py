@@ -7,7 +7,7 @@ batches, likelihood maps, scores.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from flowad_jax.flows import Clamp, Flow, cflow_decoder, position_code
 from flowad_jax.flows.coupling import CLAMPS
 from flowad_jax.flows.permutation import KINDS as PERMUTATIONS
 from flowad_jax.lookup import check_choice
-from flowad_jax.types import Batch, Calibration, Method, Phase, Scores, Tree
+from flowad_jax.types import Aux, Batch, Calibration, Method, Phase, Scores, Tree
 
 OBJECTIVES = {
     # Keeps the loss positive and stops rewarding likelihoods above 1 per dimension.
@@ -54,14 +54,9 @@ def build(
       UserError: an option has a value that does not exist.
     """
     check_choice("method.objective", objective, OBJECTIVES)
-    check_choice("method.clamp_kind", clamp_kind, CLAMPS)
-    check_choice("method.permutation", permutation, PERMUTATIONS)
-    for name, value in (("blocks", blocks), ("fibre_size", fibre_size)):
-        if value < 1:
-            raise UserError(f"method.{name}={value}: must be at least 1")
-    if condition:
-        position_code(condition, 1, 1)
-    decoders = _Decoders(condition, blocks, Clamp(clamp, clamp_kind), permutation)
+    if fibre_size < 1:
+        raise UserError(f"method.fibre_size={fibre_size}: must be at least 1")
+    decoders = make_decoders(condition, blocks, clamp, clamp_kind, permutation)
     fibres = _FibreBatches(decoders, fibre_size, objective)
     return Method(
         init=decoders.init,
@@ -78,9 +73,33 @@ def group(scale: int) -> str:
     return f"scale{scale}"
 
 
+def make_decoders(
+    condition: int, blocks: int, clamp: float, clamp_kind: str, permutation: str
+) -> Decoders:
+    """Checks the options of the decoders, see `build`, and collects them.
+
+    Raises:
+      UserError: an option has a value that does not exist.
+    """
+    check_choice("method.clamp_kind", clamp_kind, CLAMPS)
+    check_choice("method.permutation", permutation, PERMUTATIONS)
+    if blocks < 1:
+        raise UserError(f"method.blocks={blocks}: must be at least 1")
+    if condition:
+        position_code(condition, 1, 1)
+    return Decoders(condition, blocks, Clamp(clamp, clamp_kind), permutation)
+
+
 @dataclass(frozen=True)
-class _Decoders:
-    """The flows of all scales and what they say about feature maps."""
+class Decoders:
+    """The flows of all scales and what they say about feature maps.
+
+    Attributes:
+      condition: P, size of the position code; 0 for none.
+      blocks: coupling blocks per decoder.
+      clamp: bound on the log-scales.
+      permutation: ``"soft"`` or ``"hard"``.
+    """
 
     condition: int
     blocks: int
@@ -88,6 +107,7 @@ class _Decoders:
     permutation: str
 
     def flow(self, channels: int) -> Flow:
+        """The decoder of a scale with so many channels."""
         return cflow_decoder(channels, self.blocks, self.clamp, self.permutation)
 
     def code(self, height: int, width: int) -> jax.Array | None:
@@ -110,39 +130,60 @@ class _Decoders:
                 variables[collection][group(scale)] = tree
         return variables
 
-    def log_prob(
-        self, params: Tree, constants: Tree, rows: jax.Array, cond: jax.Array | None
+    def latent(
+        self, variables: Mapping[str, Tree], scale: int, rows: jax.Array, cond: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Latent rows (N, C) and log-determinants (N,) of rows (N, C) of one scale."""
+        own = {kind: variables[kind][group(scale)] for kind in ("params", "constants")}
+        out: Any = self.flow(rows.shape[-1]).apply(own, rows, cond)
+        return out
+
+    def log_prob_map(
+        self,
+        variables: Mapping[str, Tree],
+        scale: int,
+        feature_map: jax.Array,
+        density: Callable[..., jax.Array] = ops.gaussian_log_prob_per_dim,
+        given: Sequence[jax.Array] = (),
     ) -> jax.Array:
-        """Log-likelihood per dimension (N,) of rows (N, C)."""
-        flow = self.flow(rows.shape[-1])
-        out: Any = flow.apply({"params": params, "constants": constants}, rows, cond)
-        z, log_det = out
-        return ops.gaussian_log_prob_per_dim(z, log_det)
+        """Log-likelihood map of one scale, one image at a time to bound memory.
+
+        Args:
+          variables: ``params`` and ``constants`` of all scales.
+          scale: which one.
+          feature_map: (B, h, w, C).
+          density: ``(latent (N, C), log_det (N,), *given (N,)) -> (N,)``.
+          given: maps (B, h, w) that the density needs beside the latent.
+
+        Returns:
+          (B, h, w).
+        """
+        _, height, width, channels = feature_map.shape
+        code = self.code(height, width)
+
+        def one_image(image):
+            rows, *others = image
+            return density(*self.latent(variables, scale, rows, code), *others)
+
+        rows = feature_map.reshape(-1, height * width, channels)
+        others = (x.reshape(-1, height * width) for x in given)
+        return jax.lax.map(one_image, (rows, *others)).reshape(-1, height, width)
 
     def log_probs(
         self, variables: Mapping[str, Tree], maps: Sequence[jax.Array]
     ) -> tuple[jax.Array, ...]:
-        """Log-likelihood maps (B, h, w) of all scales, one image at a time to bound memory."""
-        out = []
-        for scale, feature_map in enumerate(maps):
-            _, height, width, channels = feature_map.shape
-            params = variables["params"][group(scale)]
-            constants = variables["constants"][group(scale)]
-            code = self.code(height, width)
-
-            def one_image(rows, params=params, constants=constants, code=code):
-                return self.log_prob(params, constants, rows, code)
-
-            rows = feature_map.reshape(-1, height * width, channels)
-            out.append(jax.lax.map(one_image, rows).reshape(-1, height, width))
-        return tuple(out)
+        """Log-likelihood maps (B, h, w) of all scales under a standard normal."""
+        return tuple(
+            self.log_prob_map(variables, scale, feature_map)
+            for scale, feature_map in enumerate(maps)
+        )
 
 
 @dataclass(frozen=True)
 class _FibreBatches:
     """Training on shuffled fibres: every chunk of N rows of a scale is one gradient step."""
 
-    decoders: _Decoders
+    decoders: Decoders
     fibre_size: int
     objective: str
 
@@ -166,17 +207,17 @@ class _FibreBatches:
             "position": order % (height * width),
             "weight": weight[order],
         }
-        name = group(scale)
 
-        def loss_fn(params: Tree, minibatch: Tree) -> jax.Array:
+        def loss_fn(params: Tree, updated: Tree, minibatch: Tree) -> tuple[jax.Array, Aux]:
             cond = None if code is None else code[minibatch["position"]]
-            log_prob = self.decoders.log_prob(
-                params[name], constants[name], minibatch["rows"], cond
-            )
+            variables = {"params": params, "constants": constants}
+            latent = self.decoders.latent(variables, scale, minibatch["rows"], cond)
+            log_prob = ops.gaussian_log_prob_per_dim(*latent)
             loss = OBJECTIVES[self.objective](log_prob)
-            return jnp.sum(minibatch["weight"] * loss) / jnp.sum(minibatch["weight"])
+            loss = jnp.sum(minibatch["weight"] * loss) / jnp.sum(minibatch["weight"])
+            return loss, Aux(updated, {})
 
-        return Phase((name,), loss_fn, minibatches, active)
+        return Phase((group(scale),), loss_fn, minibatches, active)
 
     def _chunks(self, rng: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Shuffles row indices into (steps, N) chunks and says which chunks train.

@@ -21,7 +21,7 @@ from flowad_jax.errors import UserError
 from flowad_jax.flows import Clamp, MultiScaleFlow, position_code
 from flowad_jax.flows.coupling import CLAMPS
 from flowad_jax.lookup import check_choice
-from flowad_jax.types import Batch, Calibration, Method, Phase, Scores, Tree
+from flowad_jax.types import Aux, Batch, Calibration, Method, Phase, Scores, Tree
 
 COMPUTE = {"float32": None, "bfloat16": jnp.bfloat16}  # None: the dtype of the feature maps
 
@@ -97,13 +97,14 @@ class _Network:
         del rng
         flow = self.flow(maps)
 
-        def loss_fn(params: Tree, minibatch: Tree) -> jax.Array:
+        def loss_fn(params: Tree, updated: Tree, minibatch: Tree) -> tuple[jax.Array, Aux]:
             out: Any = flow.apply({"params": params, "constants": constants}, minibatch["maps"])
             latents, log_det = out
             squares = sum(jnp.sum(z**2, axis=(1, 2, 3)) for z in latents)
             # As in the reference: summed over the dimensions, without the constant of the normal.
             nll = 0.5 * squares - log_det
-            return jnp.sum(minibatch["weight"] * nll) / jnp.sum(minibatch["weight"])
+            loss = jnp.sum(minibatch["weight"] * nll) / jnp.sum(minibatch["weight"])
+            return loss, Aux(updated, {})
 
         minibatch = {"maps": tuple(maps), "weight": batch.weight}
         return (

@@ -69,7 +69,7 @@ class _Run:
 
     def finish(self) -> dict[str, Any]:
         """Trains the epochs that are left and reports."""
-        images = len(self.system.train)
+        images = self.system.images_per_epoch
         if self.position.epoch < self.config.epochs:
             self._prepare_features()
         with ExitStack() as stack:
@@ -109,7 +109,7 @@ class _Run:
                 if pending:
                     self._show(pending[-1], index - 1)
                 pending.append(metrics)
-                self.bar.update(int(np.sum(batch.weight)))
+                self.bar.update(self.system.train_loader.images(index))
                 if self.signals.received:
                     self._show(metrics, index)
                     self._stop_if_asked()
@@ -139,10 +139,10 @@ class _Run:
 
     def _log_epoch(self, metrics: list[dict[str, jax.Array]], seconds: float) -> None:
         host = jax.device_get(metrics)
-        losses = {k: float(np.mean([m[k] for m in host])) for k in host[0] if k.startswith("loss")}
-        images = len(host) / self.steps_per_epoch * len(self.system.train)
+        means = {k: float(np.mean([m[k] for m in host])) for k in host[0]}
+        images = len(host) / self.steps_per_epoch * self.system.images_per_epoch
         values = {
-            **losses,
+            **{k: v for k, v in means.items() if k != "finite"},
             "learning_rate": float(host[-1]["learning_rate"]),
             "seconds": round(seconds, 3),
             "images_per_second": round(images / seconds, 2),

@@ -4,20 +4,25 @@ CFLOW-AD steps one Adam over all decoders although only one decoder has a gradie
 What happens to the others depends on the PyTorch version of the day: gradients were zeros (before
 2.0), so momentum kept moving idle decoders while their second moments shrank; later they were
 absent and idle decoders stood still.
+
+Weight decay comes as PyTorch's Adam has it, in the gradient, or as its AdamW has it, beside Adam.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from flowad_jax.errors import UserError
 from flowad_jax.lookup import check_choice
 from flowad_jax.types import Tree
 
 IDLE_RULES = ("decay", "skip")
+DECAYS = ("l2", "decoupled")
 
 # After this many idle steps 0.9^k is below 1e-7 of the momentum: nothing float32 could see moves.
 _DRIFT_STEPS = 160
@@ -31,16 +36,27 @@ class Adam:
       idle: ``"decay"`` treats a group without gradient as having zero gradients, from its first
         own step on (PyTorch before 2.0, the published figures); ``"skip"`` leaves it alone.
       b1, b2, eps: the usual constants.
+      weight_decay: pull of every parameter towards zero; 0 for none. Groups at rest do not decay.
+      decay: ``"l2"`` adds ``weight_decay * params`` to the gradients, which Adam then scales
+        (``torch.optim.Adam``, published with SSNF); ``"decoupled"`` first shrinks the parameters by
+        ``learning_rate * weight_decay`` of them (Loshchilov and Hutter 2019, ``AdamW``).
     """
 
     idle: str = "decay"
     b1: float = 0.9
     b2: float = 0.999
     eps: float = 1e-8
+    weight_decay: float = 0.0
+    decay: str = "l2"
 
     def __post_init__(self) -> None:
-        """Checks the rule."""
+        """Checks what a config sets."""
         check_choice("train.adam_idle", self.idle, IDLE_RULES)
+        check_choice("train.decay", self.decay, DECAYS)
+        if not 0 < self.eps < math.inf:
+            raise UserError(f"train.adam_eps={self.eps}: must be above 0")
+        if not 0 <= self.weight_decay < math.inf:
+            raise UserError(f"train.weight_decay={self.weight_decay}: must be 0 or above")
 
     @property
     def _transform(self) -> optax.GradientTransformation:
@@ -54,6 +70,10 @@ class Adam:
         self, grads: Tree, state: optax.ScaleByAdamState, params: Tree, learning_rate: jax.Array
     ) -> tuple[Tree, optax.ScaleByAdamState]:
         """Takes one step and returns the new (params, state)."""
+        if self.weight_decay and self.decay == "l2":
+            grads = jax.tree.map(lambda g, p: g + self.weight_decay * p, grads, params)
+        elif self.weight_decay:
+            params = _descend(params, params, learning_rate * self.weight_decay)
         direction, state = self._transform.update(grads, state)
         return _descend(params, direction, learning_rate), state
 

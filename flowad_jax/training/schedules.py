@@ -8,9 +8,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from flowad_jax.errors import UserError
+
 Schedule = Callable[[jax.Array], jax.Array]
 
-EXPORTS = ("cflow", "constant", "msflow")
+EXPORTS = ("cflow", "constant", "msflow", "ssnf")
 
 
 def cflow(
@@ -94,6 +96,41 @@ def msflow(
         progress = jnp.minimum(epoch / warmup, 1.0) if warmup else 1.0
         passed = jnp.sum(jnp.expand_dims(epoch, -1) >= falls, axis=-1)
         return learning_rate * (warmup_start + (1 - warmup_start) * progress) * gamma**passed
+
+    return schedule
+
+
+def ssnf(
+    learning_rate: float,
+    epochs: int,
+    steps_per_epoch: int,
+    t_max: int = 100,
+    eta_min: float = 1e-6,
+) -> Schedule:
+    """Cosine by epoch that falls for ``t_max`` epochs and climbs back for as many (SSNF, released).
+
+    The released run of 500 epochs thus has its highest rate again in epochs 200 and 400.
+
+    Args:
+      learning_rate: highest value, that of the first epoch.
+      epochs: passes over the images in the whole run.
+      steps_per_epoch: image batches per pass.
+      t_max: epochs from the highest to the lowest rate; 0 for one fall over the whole run.
+      eta_min: lowest value.
+
+    Returns:
+      A function from the number of image batches seen to the learning rate.
+
+    Raises:
+      UserError: ``t_max`` is negative.
+    """
+    if t_max < 0:
+        raise UserError(f"train.schedule.t_max={t_max}: epochs of a fall, or 0 for the whole run")
+    fall = t_max or epochs
+
+    def schedule(step: jax.Array) -> jax.Array:
+        angle = jnp.pi * (step // steps_per_epoch % (2 * fall)) / fall
+        return eta_min + (learning_rate - eta_min) * (1 + jnp.cos(angle)) / 2
 
     return schedule
 

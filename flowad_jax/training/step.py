@@ -44,8 +44,8 @@ def make_maps_step(
     """Returns the step on feature maps, not jitted: ``(state, maps, batch) -> (state, metrics)``.
 
     Metrics are ``learning_rate``, the mean ``loss`` over all gradient steps, ``loss/<groups>`` of
-    each phase, and ``finite``, false as soon as a loss or a parameter is not. Losses are per
-    dimension where a phase says how many it has.
+    each phase beside whatever else it reports, and ``finite``, false as soon as a loss or a
+    parameter is not. Losses are per dimension where a phase says how many it has.
 
     Args:
       method: gives the phases.
@@ -57,12 +57,12 @@ def make_maps_step(
     def maps_step(state: TrainState, maps: tuple[jax.Array, ...], batch: Batch):
         rng = jax.random.fold_in(state.rng, state.step)
         learning_rate = schedule(state.step)
-        losses = {}
+        reports = {}
         for phase in method.phases(state.constants, maps, batch, rng):
-            state, loss = _run_phase(state, phase, optimizer, learning_rate, clip_norm)
-            losses["+".join(phase.trains)] = (loss / phase.dimensions, phase.active)
-        metrics = _metrics(losses, learning_rate)
-        metrics["finite"] &= jnp.isfinite(optax.tree.norm(state.params))
+            state, report = _run_phase(state, phase, optimizer, learning_rate, clip_norm)
+            reports["+".join(phase.trains)] = (report, phase.active)
+        metrics = _metrics(reports) | {"learning_rate": learning_rate}
+        metrics["finite"] = jnp.isfinite(metrics["loss"] + optax.tree.norm(state.params))
         return state._replace(step=state.step + 1), metrics
 
     return maps_step
@@ -81,43 +81,49 @@ def clip(grads: Tree, limit: float) -> Tree:
 
 def _run_phase(
     state: TrainState, phase: Phase, optimizer: Adam, learning_rate: jax.Array, clip_norm: float
-) -> tuple[TrainState, jax.Array]:
-    """Scans the gradient steps of one phase; returns the state and the loss of every step."""
+) -> tuple[TrainState, Metrics]:
+    """Scans the gradient steps of one phase; returns the state and what every step reports."""
 
     def train(carry, minibatch):
-        params, opt_state = carry
-        loss, grads = jax.value_and_grad(phase.loss_fn)(params, minibatch)
+        params, opt_state, constants = carry
+        gradient = jax.value_and_grad(phase.loss_fn, has_aux=True)
+        (loss, aux), grads = gradient(params, constants, minibatch)
         grads = clip(grads, clip_norm)
         new = {g: optimizer.update(grads[g], opt_state[g], params[g], learning_rate) for g in grads}
         params, opt_state = ({g: pair[i] for g, pair in new.items()} for i in (0, 1))
-        return (params, opt_state), loss
+        return (params, opt_state, aux.constants), {"loss": loss / phase.dimensions, **aux.metrics}
 
     def skip(carry, minibatch):
-        del minibatch
-        return carry, jnp.zeros(())
+        params, _, constants = carry
+        loss, aux = jax.eval_shape(phase.loss_fn, params, constants, minibatch)
+        return carry, jax.tree.map(lambda x: jnp.zeros((), x.dtype), {"loss": loss, **aux.metrics})
 
     def one_step(carry, step):
         active, minibatch = step
         return jax.lax.cond(active, train, skip, carry, minibatch)
 
     params, opt_state = dict(state.params), dict(state.opt_state)
+    constants = dict(state.constants)
     carry = tuple({g: tree[g] for g in phase.trains} for tree in (params, opt_state))
-    carry, losses = jax.lax.scan(one_step, carry, (phase.active, phase.minibatches))
+    carry += ({g: constants[g] for g in phase.updates},)
+    carry, report = jax.lax.scan(one_step, carry, (phase.active, phase.minibatches))
     params.update(carry[0])
     opt_state.update(carry[1])
+    constants.update(carry[2])
     for group in params.keys() - set(phase.trains):
         params[group], opt_state[group] = optimizer.rest(
             params[group], opt_state[group], jnp.sum(phase.active), learning_rate
         )
-    return state._replace(params=params, opt_state=opt_state), losses
+    return state._replace(params=params, opt_state=opt_state, constants=constants), report
 
 
-def _metrics(losses: dict[str, tuple[jax.Array, jax.Array]], learning_rate: jax.Array) -> Metrics:
-    totals = {name: jnp.sum(loss) for name, (loss, _) in losses.items()}
-    steps = {name: jnp.sum(active) for name, (_, active) in losses.items()}
-    metrics = {f"loss/{name}": totals[name] / jnp.maximum(steps[name], 1) for name in losses}
-    total = sum(totals.values())
-    metrics["loss"] = total / jnp.maximum(sum(steps.values()), 1)
-    metrics["finite"] = jnp.isfinite(total)
-    metrics["learning_rate"] = learning_rate
-    return metrics
+def _metrics(reports: dict[str, tuple[Metrics, jax.Array]]) -> Metrics:
+    """Means over the steps that were active: each report by phase, the loss also over all."""
+    metrics = {}
+    total, steps = jnp.zeros(()), jnp.zeros((), jnp.int32)
+    for phase, (report, active) in reports.items():
+        count = jnp.sum(active)
+        for name, values in report.items():
+            metrics[f"{name}/{phase}"] = jnp.sum(values) / jnp.maximum(count, 1)
+        total, steps = total + jnp.sum(report["loss"]), steps + count
+    return metrics | {"loss": total / jnp.maximum(steps, 1)}

@@ -72,7 +72,9 @@ def compiled_loss(method):
     def compute(variables, maps, weight):
         (phase,) = method.phases(variables["constants"], maps, batch(weight), None)
         minibatch = jax.tree.map(lambda leaf: leaf[0], phase.minibatches)
-        return jax.value_and_grad(phase.loss_fn)(variables["params"], minibatch)
+        gradient = jax.value_and_grad(phase.loss_fn, has_aux=True)
+        (loss, _), grads = gradient(variables["params"], {}, minibatch)
+        return loss, grads
 
     return jax.jit(compute)
 

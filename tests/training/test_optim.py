@@ -1,8 +1,9 @@
-"""Adam with idle groups against explicit zero gradients, and against PyTorch."""
+"""Adam: idle groups against explicit zero gradients, weight decay, and all against PyTorch."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from flowad_jax.errors import UserError
@@ -55,6 +56,70 @@ def test_skip_leaves_an_idle_group_alone():
 def test_unknown_rule_is_named():
     with pytest.raises(UserError, match=r"train\.adam_idle='dekay': did you mean 'decay'"):
         Adam("dekay")
+
+
+OPTAX = {
+    "l2": lambda eps, amount: optax.chain(
+        optax.add_decayed_weights(amount), optax.adam(RATE, eps=eps)
+    ),
+    "decoupled": lambda eps, amount: optax.adamw(RATE, eps=eps, weight_decay=amount),
+}
+
+
+@pytest.mark.parametrize("decay", OPTAX)
+def test_decay_agrees_with_optax(decay):
+    params, _ = some_steps(Adam(eps=1e-3, weight_decay=0.3, decay=decay), 6)
+    theirs, optimizer = {"w": jnp.array([1.0, 2.0, -3.0])}, OPTAX[decay](1e-3, 0.3)
+    state, rng = optimizer.init(theirs), np.random.default_rng(0)
+    for _ in range(6):
+        updates, state = optimizer.update({"w": jnp.asarray(rng.normal(size=3))}, state, theirs)
+        theirs = optax.apply_updates(theirs, updates)
+    np.testing.assert_allclose(params["w"], theirs["w"], rtol=1e-6)
+    assert np.abs(params["w"] - some_steps(Adam(eps=1e-3), 6)[0]["w"]).max() > 1e-3
+
+
+@pytest.mark.parametrize(("decay", "expected"), [("l2", 2 - RATE * 6 / 10), ("decoupled", 1.94)])
+def test_first_step_in_closed_form(decay, expected):
+    """Without gradient from p = 2: g = 3 p and p - rate g / (|g| + eps), or p (1 - 3 rate)."""
+    adam, params = Adam(eps=4.0, weight_decay=3.0, decay=decay), jnp.array(2.0)
+    moved, _ = adam.update(jnp.array(0.0), adam.init(params), params, RATE)
+    np.testing.assert_allclose(moved, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rule", ["decay", "skip"])
+def test_groups_at_rest_do_not_decay(rule):
+    plain, decaying = Adam(rule), Adam(rule, weight_decay=0.5, decay="decoupled")
+    params, state = some_steps(plain, 4)
+    expected, _ = plain.rest(params, state, 7, RATE)
+    np.testing.assert_array_equal(decaying.rest(params, state, 7, RATE)[0]["w"], expected["w"])
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"eps": 0.0}, r"train\.adam_eps=0\.0"),
+        ({"eps": float("nan")}, r"train\.adam_eps=nan"),
+        ({"weight_decay": -1e-5}, r"train\.weight_decay=-1e-05"),
+        ({"weight_decay": float("inf")}, r"train\.weight_decay=inf"),
+        ({"decay": "decouple"}, r"train\.decay='decouple': did you mean 'decoupled'"),
+    ],
+)
+def test_wrong_values_are_named(options, match):
+    with pytest.raises(UserError, match=match):
+        Adam(**options)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(("decay", "peer"), [("l2", "Adam"), ("decoupled", "AdamW")])
+def test_decay_agrees_with_torch(decay, peer):
+    torch = pytest.importorskip("torch")
+    ours, _ = some_steps(Adam(eps=1e-4, weight_decay=0.3, decay=decay), 6)
+    theirs, rng = torch.nn.Parameter(torch.tensor([1.0, 2.0, -3.0])), np.random.default_rng(0)
+    optimizer = getattr(torch.optim, peer)([theirs], lr=RATE, eps=1e-4, weight_decay=0.3)
+    for _ in range(6):
+        theirs.grad = torch.tensor(rng.normal(size=3), dtype=torch.float32)
+        optimizer.step()
+    np.testing.assert_allclose(ours["w"], theirs.detach().numpy(), rtol=2e-6)
 
 
 @pytest.mark.live

@@ -14,7 +14,7 @@ from flowad_jax.methods import cflow
 from flowad_jax.training import schedules
 from flowad_jax.training.optim import Adam
 from flowad_jax.training.step import clip, init_state, make_maps_step
-from flowad_jax.types import Batch, Phase
+from flowad_jax.types import Aux, Batch, Phase
 from flowad_jax.weights import freia
 from tests import golden
 
@@ -49,9 +49,9 @@ def test_five_training_steps_agree_with_the_reference():
         z, log_det = flow.apply({**variables, "params": params}, rows, cond)
         return ops.gaussian_log_prob_per_dim(z, log_det)
 
-    def loss_fn(params, minibatch):
+    def loss_fn(params, updated, minibatch):
         value = log_prob(params["scale0"], minibatch["rows"], minibatch["cond"])
-        return jnp.mean(cflow.OBJECTIVES["log_sigmoid"](value))
+        return jnp.mean(cflow.OBJECTIVES["log_sigmoid"](value)), Aux(updated, {})
 
     def phases(constants, maps, batch, rng):
         chunks = {key: value[: 5 * size].reshape(5, size, -1) for key, value in maps.items()}
@@ -154,8 +154,8 @@ class Slope:
         self.slopes, self.dimensions = jnp.asarray(slopes), dimensions
 
     def __call__(self, constants, maps, batch, rng):
-        def loss_fn(params, minibatch):
-            return self.slopes[0] * params["a"] + self.slopes[1] * params["b"]
+        def loss_fn(params, updated, minibatch):
+            return self.slopes[0] * params["a"] + self.slopes[1] * params["b"], Aux(updated, {})
 
         return (Phase(("a", "b"), loss_fn, jnp.zeros((1, 1)), jnp.ones(1, bool), self.dimensions),)
 
@@ -184,3 +184,23 @@ def test_a_step_clips_over_groups_and_reports_losses_per_dimension(clip_norm):
     np.testing.assert_allclose(state.params["b"], 2 - 4 * factor, rtol=1e-5)
     np.testing.assert_allclose(metrics["loss"], (3 * 1 + 4 * 2) / 10, rtol=1e-6)
     np.testing.assert_allclose(metrics["loss/a+b"], (3 * 1 + 4 * 2) / 10, rtol=1e-6)
+
+
+def test_a_phase_carries_its_constants_from_step_to_step_and_reports_metrics():
+    def loss_fn(params, updated, minibatch):
+        value = minibatch.sum()
+        return params["a"] * value, Aux({"seen": updated["seen"] + value}, {"value": value})
+
+    def phases(constants, maps, batch, rng):
+        active = jnp.array([True, False, True])
+        return (Phase(("a",), loss_fn, jnp.array([[1.0], [2.0], [4.0]]), active, 1, ("seen",)),)
+
+    start = {"params": {"a": jnp.array(1.0)}, "constants": {"seen": 0.5, "fixed": 7.0}}
+    method = dataclasses.replace(METHOD, init=lambda rng, maps: start, phases=phases)
+    step = jax.jit(make_maps_step(method, Descent(), schedules.constant(0.0, 1, 1)))
+    state, metrics = step(init_state(method, Descent(), MAPS, seed=0), MAPS, batch([1, 1]))
+    assert {name: float(value) for name, value in state.constants.items()} == {
+        "seen": 5.5,
+        "fixed": 7.0,
+    }
+    np.testing.assert_allclose([metrics["value/a"], metrics["loss/a"]], 2.5, rtol=1e-6)
