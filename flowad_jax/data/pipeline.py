@@ -1,30 +1,29 @@
 """Batches of normalised images in a reproducible order, prepared by threads.
 
 Which batch comes when, and what is in it, depends only on the seed, the epoch and the record.
-Decoding and resizing release the interpreter lock, so threads are enough and nothing is copied
-between processes.
+Decoding, resizing and blending release the interpreter lock, so threads are enough and nothing is
+copied between processes.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
-import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
 from flowad_jax.data import transforms
+from flowad_jax.data._resized import ResizedImages
+from flowad_jax.data.augment import Augmentation, Row, Synthesis
 from flowad_jax.data.record import Source
 from flowad_jax.errors import UserError
 from flowad_jax.types import Batch
 
 _log = logging.getLogger(__name__)
-
-Resized = tuple[np.ndarray, np.ndarray]  # (S, S, 3) uint8 and (S, S) bool
 
 
 class Rows(NamedTuple):
@@ -34,11 +33,13 @@ class Rows(NamedTuple):
       records: (B,) int64, indices into the source; rows that pad repeat the real ones.
       label: (B,) int32, 0 for padding.
       weight: (B,) float32, 0 for padding.
+      visits: (B,) int64, numbers of the visits within an epoch, which differ where records do not.
     """
 
     records: np.ndarray
     label: np.ndarray
     weight: np.ndarray
+    visits: np.ndarray
 
 
 class Loader:
@@ -48,7 +49,8 @@ class Loader:
       source: the records; its ``labels``, ``kinds`` and ``paths`` are in the order of an epoch
         that is not shuffled.
       image_size: side of the images and masks.
-      batch_size: rows per batch, at most the number of records.
+      batch_size: images per batch, at most the visits of an epoch. Synthetic versions that are
+        put beside them are not counted.
     """
 
     def __init__(
@@ -66,13 +68,17 @@ class Loader:
         filter: str = "lanczos",
         cache_bytes: int = 2**30,
         workers: int = 2,
+        sharpen: float = 0.0,
+        share_sharpening: bool = False,
+        repeat: int = 1,
+        synthesis: Synthesis | None = None,
     ) -> None:
         """Checks the settings; nothing is decoded before the first batch is asked for.
 
         Args:
           source: the records.
           image_size: side S of the images and masks of a batch.
-          batch_size: rows per batch; a set with fewer records is one batch.
+          batch_size: visits per batch; an epoch with fewer is one batch.
           mean: subtracted from pixels in [0, 1].
           std: divides what is left.
           seed: source of all randomness, not negative.
@@ -83,32 +89,40 @@ class Loader:
           filter: Pillow's filter for resizing images.
           cache_bytes: memory for resized images, which then need no decoding in later epochs.
           workers: threads; 0 works in the caller's thread.
+          sharpen: probability that an image is sharpened.
+          share_sharpening: sharpen the image that lends material to synthesis with its target.
+          repeat: visits of every record in an epoch, each with random numbers of its own.
+          synthesis: puts synthetic anomalies into the batches; with ``"pairs"`` their arrays have
+            twice ``batch_size`` rows.
 
         Raises:
           UserError: a value is out of range, or ``drop_last`` leaves no batch.
         """
         if len(source) == 0:
             raise UserError("the data set has no images: check data.root and data.category")
-        _at_least(1, image_size=image_size, batch_size=batch_size)
-        _at_least(0, seed=seed, rotation_degrees=rotation_degrees, workers=workers)
+        _at_least(1, image_size=image_size, batch_size=batch_size, repeat=repeat)
+        _at_least(0, seed=seed, workers=workers)
         transforms.resampling(filter)
-        if batch_size > len(source):
-            sizes = f"batch_size {batch_size} is larger than the set of {len(source)} images"
+        self._augmentation = Augmentation(rotation_degrees, sharpen, share_sharpening, synthesis)
+        self._augmentation.check()
+        self._visits = len(source) * repeat
+        if batch_size > self._visits:
+            times = f", each visited {repeat} times" if repeat > 1 else ""
+            sizes = f"batch_size {batch_size} is larger than the set of {len(source)} images{times}"
             if drop_last:
                 raise UserError(f"{sizes} and drop_last leaves no batch: lower it or turn it off")
-            _log.warning("%s: using %d", sizes, len(source))
+            _log.warning("%s: using %d", sizes, self._visits)
         self.source = source
         self.image_size = image_size
-        self.batch_size = min(batch_size, len(source))
+        self.batch_size = min(batch_size, self._visits)
         self._mean, self._std = mean, std
-        self._seed, self._rotation, self._shuffle = seed, rotation_degrees, shuffle
-        self._drop_last = drop_last
+        self._seed, self._shuffle, self._drop_last = seed, shuffle, drop_last
         self._workers = workers
-        self._cache = _ResizedRecords(source, image_size, filter, cache_bytes)
+        self._images = ResizedImages(source, image_size, filter, cache_bytes)
 
     def __len__(self) -> int:
         """Batches per epoch."""
-        whole, rest = divmod(len(self.source), self.batch_size)
+        whole, rest = divmod(self._visits, self.batch_size)
         return whole if self._drop_last or not rest else whole + 1
 
     def epoch(self, epoch: int, start: int = 0) -> Generator[Batch, None, None]:
@@ -132,38 +146,42 @@ class Loader:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def rows(self, epoch: int, start: int = 0) -> Iterator[Rows]:
-        """Yields which records make up the batches of `epoch`; decodes nothing."""
-        order, size = self._order(epoch), self.batch_size
+        """Yields which records make up the batches of `epoch`, synthesis aside; decodes nothing."""
+        visits = np.arange(self._visits)
+        if self._shuffle:
+            draws = self._generator(epoch, 0).random(self._visits)
+            visits = np.argsort(draws, kind="stable")
+        size = self.batch_size
         for batch in range(start, len(self)):
-            real = order[batch * size : (batch + 1) * size]
-            weight = (np.arange(size) < len(real)).astype(np.float32)
-            # Padding repeats real images: blank ones may overflow a flow, and 0 * inf is not 0.
-            records = np.resize(real, size)
-            yield Rows(records, np.where(weight > 0, self.source.labels[records], 0), weight)
+            weight = (np.arange(size) < self.images(batch)).astype(np.float32)
+            padded = np.resize(visits[batch * size : (batch + 1) * size], size)
+            records = padded % len(self.source)
+            label = np.where(weight > 0, self.source.labels[records], 0)
+            yield Rows(records, label, weight, padded)
+
+    def images(self, batch: int) -> int:
+        """Visits that batch number ``batch`` of an epoch holds; fewer than the others if last."""
+        return min(self.batch_size, self._visits - batch * self.batch_size)
 
     @property
     def deterministic(self) -> bool:
         """Whether a record looks the same in every epoch."""
-        return not self._rotation
+        return not self._augmentation.varies
 
     def in_order(self) -> Loader:
         """Returns a loader of all records as they are, which shares the decoded images."""
         plain = copy.copy(self)
-        plain._shuffle, plain._drop_last, plain._rotation = False, False, 0.0
+        plain._shuffle, plain._drop_last, plain._augmentation = False, False, Augmentation()
+        plain._visits = len(self.source)
+        plain.batch_size = min(self.batch_size, plain._visits)
         return plain
 
     def forget_images(self) -> None:
         """Frees the memory of decoded images; one that is asked for again is decoded again."""
-        self._cache.clear()
-
-    def _order(self, epoch: int) -> np.ndarray:
-        if not self._shuffle:
-            return np.arange(len(self.source))
-        draws = self._generator(epoch, 0).random(len(self.source))
-        return np.argsort(draws, kind="stable")
+        self._images.clear()
 
     def _generator(self, epoch: int, stream: int) -> np.random.Generator:
-        """Stream 0 is the order of an epoch, stream 1 + i belongs to record i.
+        """Stream 0 is the order of an epoch, stream 1 + v belongs to its visit v.
 
         A key must have as many numbers for the one as for the other, because NumPy takes
         ``[seed, epoch]`` and ``[seed, epoch, 0]`` for the same.
@@ -171,56 +189,27 @@ class Loader:
         return np.random.default_rng([self._seed, epoch, stream])
 
     def _batch(self, epoch: int, rows: Rows) -> Batch:
-        real = rows.records[rows.weight > 0]
-        images, masks = zip(*(self._augmented(epoch, int(i)) for i in real), strict=True)
-        image = np.resize(images, (self.batch_size, *images[0].shape))
-        mask = np.zeros((self.batch_size, *masks[0].shape), bool)
-        mask[: len(real)] = masks
-        image = transforms.normalize(image, self._mean, self._std)
-        return Batch(image, mask, rows.label, rows.weight)
+        real = rows.visits[rows.weight > 0]
+        made = zip(*(self._visit(epoch, int(visit)) for visit in real), strict=True)
+        parts = [_padded(part, self.batch_size) for part in made]
+        image, mask, label, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return Batch(transforms.normalize(image, self._mean, self._std), mask, label, weight)
 
-    def _augmented(self, epoch: int, index: int) -> Resized:
-        image, mask = self._cache[index]
-        if not self._rotation:
-            return image, mask
-        draw = self._generator(epoch, 1 + index).random()
-        degrees = (2 * draw - 1) * self._rotation
-        return transforms.rotate(image, degrees), transforms.rotate(mask, degrees)
+    def _visit(self, epoch: int, visit: int) -> tuple[Row, ...]:
+        count = len(self.source)
+        index, rng = visit % count, self._generator(epoch, 1 + visit)
+        label = int(self.source.labels[index])
+        return self._augmentation.rows(self._images, index, label, count, rng)
 
 
-class _ResizedRecords:
-    """Records at the size of the input, kept while they fit into ``budget`` bytes."""
-
-    def __init__(self, source: Source, size: int, filter: str, budget: int) -> None:
-        self._source, self._size, self._filter = source, size, filter
-        self._budget = self._left = budget
-        self._kept: dict[int, Resized] = {}
-        self._lock = threading.Lock()
-
-    def __getitem__(self, index: int) -> Resized:
-        kept = self._kept.get(index)
-        return kept if kept is not None else self._keep(index, self._load(index))
-
-    def _load(self, index: int) -> Resized:
-        try:
-            record = self._source[index]
-        except (OSError, ValueError, MemoryError) as error:  # a source of someone else's
-            raise UserError(f"cannot read '{self._source.paths[index]}': {error}") from error
-        image = transforms.resize_image(record.image, self._size, self._filter)
-        return image, transforms.resize_mask(record.mask, self._size)
-
-    def _keep(self, index: int, resized: Resized) -> Resized:
-        need = sum(array.nbytes for array in resized)
-        with self._lock:
-            if index not in self._kept and need <= self._left:
-                self._left -= need
-                self._kept[index] = resized
-        return resized
-
-    def clear(self) -> None:
-        with self._lock:
-            self._kept.clear()
-            self._left = self._budget
+def _padded(rows: Sequence[Row], size: int) -> tuple[np.ndarray, ...]:
+    """Image, mask, label and weight of rows, filled up with rows that count for nothing."""
+    images, masks, labels, weights = zip(*rows, strict=True)
+    mask = np.zeros((size, *masks[0].shape), bool)
+    label, weight = np.zeros(size, np.int32), np.zeros(size, np.float32)
+    mask[: len(rows)], label[: len(rows)], weight[: len(rows)] = masks, labels, weights
+    # Padding repeats real images: blank ones may overflow a flow, and 0 * inf is not 0.
+    return np.resize(images, (size, *images[0].shape)), mask, label, weight
 
 
 def _ahead(futures: Iterable[Future[Batch]], depth: int) -> Iterator[Batch]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from flowad_jax.data import transforms
 from flowad_jax.errors import UserError
@@ -38,6 +38,13 @@ def test_rotate_is_pillow_and_fills_with_black():
     mask = IMAGE[..., 0] > 128
     expected_mask = Image.fromarray(mask.astype(np.uint8)).rotate(4.2, Image.Resampling.NEAREST)
     np.testing.assert_array_equal(transforms.rotate(mask, 4.2), np.asarray(expected_mask) > 0)
+
+
+def test_sharpen_is_pillow_and_widens_contrast():
+    expected = ImageEnhance.Sharpness(Image.fromarray(IMAGE)).enhance(2.0)
+    np.testing.assert_array_equal(transforms.sharpen(IMAGE), np.asarray(expected))
+    np.testing.assert_array_equal(transforms.sharpen(IMAGE, 1.0), IMAGE)
+    assert transforms.sharpen(IMAGE).std() > IMAGE.std()
 
 
 def test_normalize():

@@ -1,0 +1,78 @@
+"""Images at the size of the input, decoded once as long as memory allows."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from flowad_jax.data import transforms
+from flowad_jax.data.record import Source, read_image
+from flowad_jax.errors import UserError
+
+Resized = tuple[np.ndarray, ...]  # (S, S, 3) uint8, and for records (S, S) bool
+
+
+class ResizedImages:
+    """The records of a source, and image files beside it, kept while they fit into a budget."""
+
+    def __init__(self, source: Source, size: int, filter: str, budget: int) -> None:
+        """Decodes nothing yet.
+
+        Args:
+          source: the records.
+          size: side S of what is handed out.
+          filter: Pillow's filter for resizing images.
+          budget: bytes to keep.
+        """
+        self._source, self._size, self._filter = source, size, filter
+        self._budget = self._left = budget
+        self._kept: dict[int | Path, Resized] = {}
+        self._lock = threading.Lock()
+
+    def record(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the image (S, S, 3) uint8 and the mask (S, S) bool of a record.
+
+        Raises:
+          UserError: it cannot be read.
+        """
+        image, mask = self._get(index, lambda: self._load(index))
+        return image, mask
+
+    def file(self, path: Path) -> np.ndarray:
+        """Returns an image file as (S, S, 3) uint8.
+
+        Raises:
+          UserError: it cannot be read.
+        """
+        return self._get(path, lambda: (self._resize(read_image(path)),))[0]
+
+    def clear(self) -> None:
+        """Frees the memory; an image that is asked for again is decoded again."""
+        with self._lock:
+            self._kept.clear()
+            self._left = self._budget
+
+    def _load(self, index: int) -> Resized:
+        try:
+            record = self._source[index]
+        except (OSError, ValueError, MemoryError) as error:  # a source of someone else's
+            raise UserError(f"cannot read '{self._source.paths[index]}': {error}") from error
+        return self._resize(record.image), transforms.resize_mask(record.mask, self._size)
+
+    def _resize(self, image: np.ndarray) -> np.ndarray:
+        return transforms.resize_image(image, self._size, self._filter)
+
+    def _get(self, key: int | Path, load: Callable[[], Resized]) -> Resized:
+        kept = self._kept.get(key)
+        if kept is not None:
+            return kept
+        loaded = load()
+        need = sum(array.nbytes for array in loaded)
+        with self._lock:
+            if key not in self._kept and need <= self._left:
+                self._left -= need
+                self._kept[key] = loaded
+        return loaded

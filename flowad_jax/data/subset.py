@@ -1,0 +1,58 @@
+"""A part of a source, and the rules by which one is chosen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from flowad_jax.data.record import Record, Source, count
+from flowad_jax.errors import UserError
+
+
+class Subset:
+    """Some records of a source.
+
+    Attributes:
+      indices: which records of the source they are.
+      labels, kinds, paths, has_masks: as of any source.
+    """
+
+    def __init__(self, source: Source, indices: np.ndarray):
+        """Takes records by their index."""
+        self._source = source
+        self.indices = indices
+        self.labels = source.labels[indices]
+        self.kinds = [source.kinds[i] for i in indices]
+        self.paths = [source.paths[i] for i in indices]
+        self.has_masks = source.has_masks
+
+    def __len__(self) -> int:
+        """Number of records."""
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Record:
+        """Decodes one record."""
+        return self._source[int(self.indices[index])]
+
+    def describe(self) -> dict[str, Any]:
+        """Counts, see `record.count`."""
+        return count(self)
+
+
+def evenly_spaced(source: Source, size: int) -> Subset:
+    """Takes ``size`` records from the first to the last, or all if there are fewer."""
+    size = min(size, len(source))
+    return Subset(source, np.linspace(0, len(source) - 1, size).round().astype(int))
+
+
+def few_shot(source: Source, size: int, seed: int) -> Subset:
+    """Draws ``size`` different records, in the order of the source.
+
+    Raises:
+      UserError: ``size`` is negative or exceeds the source.
+    """
+    if not 0 < size <= len(source):
+        raise UserError(f"data.few_shot={size}: the set has {len(source)} training images")
+    rng = np.random.default_rng([seed, len(source)])
+    return Subset(source, np.sort(rng.choice(len(source), size, replace=False)))
