@@ -1,0 +1,94 @@
+"""The network that predicts, pixel by pixel, how far the latent of a normal feature spreads."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from flowad_jax.convolution import Conv
+from flowad_jax.flows.subnets import torch_kernel
+
+WIDTH = 64
+LAYERS = 3  # hidden convolutions between the first and the last
+
+
+class VarianceNet(nn.Module):
+    """A small denoiser-like network at full resolution, called SNet in the paper.
+
+    A convolution with ReLU, three times convolution, BatchNorm and ReLU, the first result added,
+    and a last convolution; all 3x3 with 64 channels and without bias (SANFlow, framework figure,
+    but BatchNorm before the ReLU and no activation at the end, as in the released weights). A
+    pixel sees 11 x 11 pixels.
+
+    Attributes:
+      heads: pairs of outputs per pixel; 1 is published, one for all scales.
+    """
+
+    heads: int = 1
+
+    @nn.compact
+    def __call__(self, image: jax.Array, weight: jax.Array | None = None) -> jax.Array:
+        """Predicts the logarithms of the inverse-gamma parameters of every pixel.
+
+        Args:
+          image: (B, H, W, 3) normalised as for the encoder.
+          weight: (B,) what every image counts in the statistics of the batch, by which it is
+            normalised then; the running statistics in ``constants`` are updated and have to be
+            mutable. None for scoring, with the running statistics.
+
+        Returns:
+          (B, H, W, 2 * heads): ln alpha and ln beta of the first head, then of the next.
+        """
+        first = nn.relu(_conv(WIDTH, "first")(image))
+        x = first
+        for layer in range(LAYERS):
+            x = _conv(WIDTH, f"conv{layer}")(x)
+            x = nn.relu(BatchNorm(name=f"norm{layer}")(x, weight))
+        return _conv(2 * self.heads, "last")(x + first)
+
+
+def _conv(features: int, name: str) -> nn.Module:
+    return Conv(features, (3, 3), padding=((1, 1), (1, 1)), kernel_init=torch_kernel, name=name)
+
+
+class BatchNorm(nn.Module):
+    """PyTorch's BatchNorm over the images that count.
+
+    Flax's own keeps the biased variance in its running statistics, PyTorch the unbiased one.
+
+    Attributes:
+      momentum: share of a new batch in the running statistics.
+      epsilon: added to the variance.
+    """
+
+    momentum: float = 0.1
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: jax.Array, weight: jax.Array | None = None) -> jax.Array:
+        """Normalises maps (B, H, W, C); for ``weight`` see `VarianceNet`."""
+        width = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (width,))
+        bias = self.param("bias", nn.initializers.zeros, (width,))
+        running_mean = self.variable("constants", "mean", jnp.zeros, (width,))
+        running_var = self.variable("constants", "var", jnp.ones, (width,))
+        if weight is None:
+            mean, var = running_mean.value, running_var.value
+        else:
+            mean, var, unbiased = _statistics(x, weight)
+            if not self.is_initializing():
+                running_mean.value = self._blend(running_mean.value, mean)
+                running_var.value = self._blend(running_var.value, unbiased)
+        return (x - mean) * (scale * jax.lax.rsqrt(var + self.epsilon)) + bias
+
+    def _blend(self, old: jax.Array, new: jax.Array) -> jax.Array:
+        return (1.0 - self.momentum) * old + self.momentum * jax.lax.stop_gradient(new)
+
+
+def _statistics(x: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Mean, biased and unbiased variance (C,) over all pixels of the images that count."""
+    _, height, width, _ = x.shape
+    weight = weight[:, None, None, None]
+    pixels = jnp.sum(weight) * height * width
+    mean = jnp.sum(weight * x, axis=(0, 1, 2)) / pixels
+    var = jnp.sum(weight * (x - mean) ** 2, axis=(0, 1, 2)) / pixels
+    return mean, var, var * pixels / jnp.maximum(pixels - 1.0, 1.0)
