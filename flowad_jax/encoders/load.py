@@ -15,6 +15,7 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from flowad_jax import lookup
+from flowad_jax.encoders.norm import normalised
 from flowad_jax.encoders.pooling import pooled
 from flowad_jax.encoders.taps import choose_taps
 from flowad_jax.errors import UserError
@@ -38,6 +39,7 @@ def load(
     strides: tuple[int, ...] = (8, 16, 32),
     padding: str | None = None,
     pool: str = "none",
+    layer_norm: bool = False,
     final_norm: bool | None = None,
     seed: int = 0,
 ) -> Encoder:
@@ -51,6 +53,7 @@ def load(
       strides: increasing strides; the deepest map of each is a tap where ``taps`` is None.
       padding: a mode that the architecture knows; None for its default.
       pool: ``"none"``, or ``"avg"`` or ``"max"`` behind every tap, see `pooling`.
+      layer_norm: whether every position of what comes out is normalised over its channels.
       final_norm: whether a transformer's last normalisation is applied to every tap; None for
         its default.
       seed: of random weights.
@@ -65,6 +68,8 @@ def load(
     options = _options(architecture, padding=padding, final_norm=final_norm)
     module = architecture.factory(taps=taps, **options)
     apply = pooled(module.apply, pool)
+    if layer_norm:
+        apply = normalised(apply)
     target = _shapes(module, spec)
     if weights == "random":
         variables = random_variables(target, seed)
