@@ -6,11 +6,19 @@ finds a function of the package, the other keys are its arguments.
 
 from ml_collections import config_dict
 
-from configs import datasets, methods
+from configs import datasets, methods, synthesis
 
 
-def base(method: str = "cflow", data: str = "textures") -> config_dict.ConfigDict:
-    """Returns the complete recipe of a method on a data set, with the method's published values."""
+def base(
+    method: str = "cflow", data: str = "textures", anomalies: str | None = None
+) -> config_dict.ConfigDict:
+    """Returns the complete recipe of a method on a data set, with the method's published values.
+
+    Args:
+      method: cflow, sanflow, msflow or ssnf.
+      data: name of the data set.
+      anomalies: kind of synthesis, nsa, cutpaste or mixture; None for the method's own.
+    """
     placeholder = config_dict.placeholder
     config = config_dict.ConfigDict()
     # Everything random follows from it: initial weights, shuffling, augmentation.
@@ -28,7 +36,13 @@ def base(method: str = "cflow", data: str = "textures") -> config_dict.ConfigDic
     # "mean_as_std".
     config.data.norm = "encoder"
     config.data.filter = "lanczos"  # Pillow's filter for resizing images
+    # Another filter for training images, as the SANFlow reference has it; empty: the same.
+    config.data.train_filter = ""
+    config.data.few_shot = 0  # train on so many images, drawn by the seed; 0 for all
+    config.data.repeat = 1  # times that an epoch visits every training image
     config.data.rotation_degrees = 5.0  # random rotation of training images, 0 for none
+    config.data.sharpen = 0.0  # probability that a training image is sharpened
+    config.data.share_sharpening = False  # the image that lends material is sharpened along
     config.data.drop_last = False  # the reference drops an incomplete last batch
     config.data.workers = 2  # threads that decode images
     config.data.cache_mb = 2048  # memory for decoded images
@@ -42,7 +56,11 @@ def base(method: str = "cflow", data: str = "textures") -> config_dict.ConfigDic
     config.encoder.padding = placeholder(str)  # "zeros" or "reflect"; empty: the encoder's own
     # Whether the network's last LayerNorm follows every tap (CaiT only); empty: it does.
     config.encoder.final_norm = placeholder(bool)
+    # Normalise every position over its channels: for flows that expect a transformer's maps.
+    config.encoder.layer_norm = False
     config.encoder.pool = "none"  # 3x3 pooling at stride 2 behind every tap: "avg", "max"
+
+    config.synthesis = synthesis.section(method, anomalies)
 
     config.method = methods.section(method)
 
@@ -51,6 +69,9 @@ def base(method: str = "cflow", data: str = "textures") -> config_dict.ConfigDic
     config.train.batch_size = 32
     config.train.learning_rate = 2e-4
     config.train.clip_norm = 0.0  # bound on the norm of a gradient, 0 for none
+    config.train.adam_eps = 1e-8
+    config.train.weight_decay = 0.0
+    config.train.decay = "l2"  # weight decay as part of the gradient; "decoupled" is AdamW
     config.train.adam_idle = "decay"  # idle decoders: "decay" as published, or "skip"
     config.train.schedule = methods.schedule(method)
     config.train.eval_every = 8  # epochs between evaluations; the last epoch always is

@@ -1,5 +1,6 @@
 """Every recipe names things that exist and builds its method without running it."""
 
+import dataclasses
 import importlib
 import inspect
 import sys
@@ -9,12 +10,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from configs import datasets, methods
+from configs import datasets, methods, synthesis
 from configs.base import base
 from flowad_jax import lookup
+from flowad_jax import synthesis as library
 from flowad_jax.encoders.pooling import pooled
 from flowad_jax.encoders.taps import choose_taps
 from flowad_jax.errors import UserError
+from flowad_jax.synthesis import cutpaste, mixture, nsa
 
 RECIPES = sorted(
     path.stem
@@ -25,16 +28,20 @@ RECIPES = sorted(
 
 def map_shapes(config):
     """What the encoder of a recipe hands to its method; nothing is computed."""
-    encoder, sizes = config.encoder, config.data.category_sizes
+    encoder = config.encoder
     family, variant = encoder.name.split(".")
     spec = importlib.import_module(f"flowad_jax.encoders.{family}").SPECS[variant]
     taps = choose_taps(spec, encoder.taps, encoder.strides)
     options = {} if encoder.padding is None else {"padding": encoder.padding}
     module = lookup.find("flowad_jax.encoders", encoder.name)(taps=taps, **options)
-    side = sizes.get(config.data.category, config.data.image_size)
-    image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    image = image_shape(config)
     variables = jax.eval_shape(module.init, jax.random.key(0), image)
     return jax.eval_shape(pooled(module.apply, encoder.pool), variables, image)
+
+
+def image_shape(config):
+    side = config.data.category_sizes.get(config.data.category, config.data.image_size)
+    return jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -49,7 +56,8 @@ def test_recipe_builds(name):
     arguments = config.method.to_dict()
     method = lookup.find("flowad_jax.methods", arguments.pop("name"))(**arguments)
     assert config.eval.scoring in ("calibrated", method.published)
-    variables = jax.eval_shape(method.init, jax.random.key(0), map_shapes(config))
+    maps = map_shapes(config) + (image_shape(config),) * method.sees_images
+    variables = jax.eval_shape(method.init, jax.random.key(0), maps)
     scales = len(config.encoder.taps or config.encoder.strides)
     assert len(variables["params"]) >= scales
 
@@ -76,14 +84,13 @@ def test_every_method_fits_every_encoder(name, encoder):
     if "blocks" in arguments and not isinstance(arguments["blocks"], int):
         arguments["blocks"] = arguments["blocks"][: len(strides)]
     method = lookup.find("flowad_jax.methods", arguments.pop("name"))(**arguments)
-    maps = [
-        jax.ShapeDtypeStruct(
-            (1, 64 // spec.strides[tap], 64 // spec.strides[tap], spec.channels[tap]), jnp.float32
-        )
-        for tap in choose_taps(spec, None, strides)
+    sides = [
+        (64 // spec.strides[tap], spec.channels[tap]) for tap in choose_taps(spec, None, strides)
     ]
+    maps = [jax.ShapeDtypeStruct((1, side, side, width), jnp.float32) for side, width in sides]
+    image = [jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)] * method.sees_images
     latents = jax.eval_shape(
-        lambda maps: method.log_probs(method.init(jax.random.key(0), maps), maps), maps
+        lambda maps: method.log_probs(method.init(jax.random.key(0), maps), maps), maps + image
     )
     assert [z.shape for z in latents] == [m.shape[:-1] for m in maps]
 
@@ -100,6 +107,26 @@ def test_data_options_are_the_defaults_of_the_code(name):
     assert base("cflow", name).data.options.to_dict() == build.__kwdefaults__
 
 
+@pytest.mark.parametrize("family", [nsa, cutpaste, mixture])
+def test_synthesis_options_are_the_defaults_of_the_code(family):
+    name = family.__name__.rpartition(".")[2]
+    options = base("ssnf", anomalies=name).synthesis.to_dict()
+    for key in ("name", "mask_threshold", "lenders"):
+        del options[key]
+    given = {key: value for key, value in options.items() if value is not None}
+    if family is nsa:
+        assert (given.pop("dataset"), given.pop("category")) == ("", "")
+        unset = options.keys() - given.keys() - {"dataset", "category"}
+        assert unset == {field.name for field in dataclasses.fields(library.Constants)}
+    assert given == dataclasses.asdict(family.Settings())
+
+
+def test_a_method_brings_its_own_anomalies():
+    names = {method: base(method).synthesis.name for method in methods._SECTIONS}
+    assert names == {"cflow": "", "msflow": "", "sanflow": "mixture", "ssnf": "nsa"}
+    assert set(synthesis._OPTIONS) == {"", *(kind.partition(".")[0] for kind in library.KINDS)}
+
+
 @pytest.mark.parametrize("name", methods._SECTIONS)
 def test_method_options_are_the_defaults_of_the_code(name):
     arguments = base(name).method.to_dict()
@@ -109,15 +136,15 @@ def test_method_options_are_the_defaults_of_the_code(name):
 
 @pytest.mark.parametrize("name", methods._SCHEDULES)
 def test_schedule_options_are_arguments_of_the_code(name):
-    """The run gives the rest; what has a default in the code has the same one in the recipe."""
+    """The run gives the rest; defaults of the code are those of the method it is named after."""
     arguments = base(name).train.schedule.to_dict()
-    parameters = inspect.signature(
-        lookup.find("flowad_jax.training", arguments.pop("name"))
-    ).parameters
+    schedule = arguments.pop("name")
+    parameters = inspect.signature(lookup.find("flowad_jax.training", schedule)).parameters
     given = {"learning_rate", "epochs", "steps_per_epoch"}
     assert set(parameters) == given | set(arguments)
     defaults = {n: p.default for n, p in parameters.items() if p.default is not p.empty}
-    assert defaults == {n: arguments[n] for n in defaults}
+    if schedule == f"schedules.{name}":
+        assert defaults == {n: arguments[n] for n in defaults}
 
 
 @pytest.mark.parametrize("name", methods._SECTIONS)

@@ -14,13 +14,14 @@ from ml_collections import config_dict
 from flowad_jax import lookup
 from flowad_jax.data import transforms
 from flowad_jax.data.pipeline import Loader
-from flowad_jax.data.record import Record, Source
+from flowad_jax.data.record import Source
+from flowad_jax.data.subset import evenly_spaced, few_shot
 from flowad_jax.encoders.load import load
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation.evaluate import Evaluator
 from flowad_jax.features import placement
 from flowad_jax.features.batches import Encode, Encoded, FeatureSets, make_encode
-from flowad_jax.training import checks
+from flowad_jax.training import anomalies, checks
 from flowad_jax.training.optim import Adam
 from flowad_jax.types import Encoder, Method
 
@@ -59,6 +60,11 @@ class System:
     evaluator: Evaluator
 
     @property
+    def images_per_epoch(self) -> int:
+        """Visits to training images in one epoch."""
+        return sum(self.train_loader.images(batch) for batch in range(len(self.train_loader)))
+
+    @property
     def features(self) -> FeatureSets:
         """Feature maps of all sets, computed from the images every time."""
         loaders = (self.train_loader, self.calibration_loader, self.test_loader)
@@ -66,14 +72,21 @@ class System:
 
     @property
     def feature_shapes(self) -> tuple[jax.ShapeDtypeStruct, ...]:
-        """The feature maps (1, h, w, C) of one image."""
+        """The maps (1, h, w, C) of one image, as methods get them."""
         image = jax.ShapeDtypeStruct((1, self.image_size, self.image_size, 3), np.float32)
-        return jax.eval_shape(self.encoder.apply, self.encoder.variables, image)
+        maps = jax.eval_shape(self.encode, self.encoder.variables, image)
+        return tuple(jax.ShapeDtypeStruct(x.shape, np.float32) for x in maps)
 
     @property
     def optimizer(self) -> Adam:
         """The optimizer of all parameter groups."""
-        return Adam(idle=self.config.train.adam_idle)
+        train = self.config.train
+        return Adam(
+            idle=train.adam_idle,
+            eps=train.adam_eps,
+            weight_decay=train.weight_decay,
+            decay=train.decay,
+        )
 
     @property
     def schedule(self) -> Callable:
@@ -102,6 +115,8 @@ def build(config: config_dict.ConfigDict) -> System:
     method = _call("method", "flowad_jax.methods", config.method)
     checks.scoring(config, method)
     train, test = (_source(config, split) for split in ("train", "test"))
+    if config.data.few_shot:
+        train = few_shot(train, config.data.few_shot, config.seed)
     log.info(
         "%s: %d images to train, %d good and %d anomalous to test, at %d px",
         f"{config.data.name} {config.data.category}".strip(),
@@ -115,11 +130,16 @@ def build(config: config_dict.ConfigDict) -> System:
         train,
         config.train.batch_size,
         shuffle=True,
+        filter=config.data.train_filter or config.data.filter,
         rotation_degrees=config.data.rotation_degrees,
+        sharpen=config.data.sharpen,
+        share_sharpening=config.data.share_sharpening,
+        repeat=config.data.repeat,
+        synthesis=anomalies.find(config, method),
         drop_last=config.data.drop_last,
     )
     placement.check(config, train_loader.deterministic)
-    normal = Subset(train, config.eval.calibration_images)
+    normal = evenly_spaced(train, config.eval.calibration_images)
     return System(
         config,
         encoder,
@@ -131,40 +151,9 @@ def build(config: config_dict.ConfigDict) -> System:
         test_loader=loader(test, config.eval.batch_size),
         calibration_loader=loader(normal, config.eval.batch_size),
         calibration_rows=normal.indices,
-        encode=make_encode(encoder, config.cache.dtype),
+        encode=make_encode(encoder, config.cache.dtype, method.sees_images),
         evaluator=Evaluator(method, (size, size)),
     )
-
-
-class Subset:
-    """Evenly spaced records of a source.
-
-    Attributes:
-      indices: which records of the source they are.
-      labels, kinds, paths, has_masks: as of any source.
-    """
-
-    def __init__(self, source: Source, size: int):
-        """Takes ``size`` records, or all if there are fewer."""
-        size = min(size, len(source))
-        self._source = source
-        self.indices = np.linspace(0, len(source) - 1, size).round().astype(int)
-        self.labels = source.labels[self.indices]
-        self.kinds = [source.kinds[i] for i in self.indices]
-        self.paths = [source.paths[i] for i in self.indices]
-        self.has_masks = source.has_masks
-
-    def __len__(self) -> int:
-        """Number of records."""
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Record:
-        """Decodes one record."""
-        return self._source[int(self.indices[index])]
-
-    def describe(self) -> dict[str, Any]:
-        """Counts."""
-        return {"images": len(self)}
 
 
 def _source(config: config_dict.ConfigDict, split: str) -> Source:
@@ -181,20 +170,18 @@ def _loader_factory(
     spec = encoder.spec
     mean, std = transforms.norm(config.data.norm, spec.mean, spec.std)
 
-    def loader(source, batch_size, shuffle=False, rotation_degrees=0.0, drop_last=False) -> Loader:
+    def loader(source: Source, batch_size: int, **options: Any) -> Loader:
+        plain = {"shuffle": False, "rotation_degrees": 0.0, "filter": config.data.filter}
         return Loader(
             source,
             image_size=image_size,
-            batch_size=batch_size if shuffle else min(batch_size, len(source)),
+            batch_size=batch_size if "shuffle" in options else min(batch_size, len(source)),
             mean=mean,
             std=std,
             seed=config.seed,
-            rotation_degrees=rotation_degrees,
-            shuffle=shuffle,
-            drop_last=drop_last,
-            filter=config.data.filter,
             cache_bytes=config.data.cache_mb * 2**20,
             workers=config.data.workers,
+            **(plain | options),
         )
 
     return loader

@@ -1,0 +1,33 @@
+"""SANFlow on the embedded textures with EfficientNet-Lite0: minutes on a laptop.
+
+python train.py --config=configs/sanflow_textures.py --workdir=runs/sanflow_textures
+
+Hardware, time and expected figures: see the README, section "Measured".
+"""
+
+from ml_collections import config_dict
+
+from configs.base import base
+
+
+def short_run(data: str) -> config_dict.ConfigDict:
+    """SANFlow for some ten or hundred images and two CPU cores.
+
+    The variance net works on every pixel, so images are half as large as published.
+    """
+    config = base("sanflow", data)
+    config.data.image_size = 128
+    config.method.condition = 128
+    config.train.epochs = 32
+    config.train.learning_rate = 1e-3
+    config.train.schedule.sub_epochs = 2
+    config.train.eval_every = 8
+    config.train.checkpoint_every = 8
+    return config
+
+
+def get_config() -> config_dict.ConfigDict:
+    """The short run on the texture of bricks."""
+    config = short_run("textures")
+    config.data.category = "brick"
+    return config
