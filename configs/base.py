@@ -38,7 +38,10 @@ def base(
     config.data.filter = "lanczos"  # Pillow's filter for resizing images
     # Another filter for training images, as the SANFlow reference has it; empty: the same.
     config.data.train_filter = ""
-    config.data.few_shot = 0  # train on so many images, drawn by the seed; 0 for all
+    # Share of the normal training images that is kept apart to set thresholds and to choose an
+    # epoch; the seed draws them.
+    config.data.holdout = 0.1
+    config.data.few_shot = 0  # train on so many of the others, drawn by the seed; 0 for all
     config.data.repeat = 1  # times that an epoch visits every training image
     config.data.rotation_degrees = 5.0  # random rotation of training images, 0 for none
     config.data.sharpen = 0.0  # probability that a training image is sharpened

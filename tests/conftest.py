@@ -56,6 +56,7 @@ def tiny_config(image_root):
     config.data.root = str(image_root)
     config.data.category = "part"
     config.data.image_size = 32
+    config.data.holdout = 0.0
     config.data.workers = 0
     config.encoder.name = "efficientnet_lite.efficientnet_lite_tiny"
     config.encoder.weights = "random"

@@ -56,3 +56,23 @@ def few_shot(source: Source, size: int, seed: int) -> Subset:
         raise UserError(f"data.few_shot={size}: the set has {len(source)} training images")
     rng = np.random.default_rng([seed, len(source)])
     return Subset(source, np.sort(rng.choice(len(source), size, replace=False)))
+
+
+def held_out(source: Source, share: float, seed: int) -> tuple[Source, Subset]:
+    """Draws the share of a source that is kept apart, at least one record if any.
+
+    Returns:
+      What is left, and what was drawn; both in the order of the source.
+
+    Raises:
+      UserError: the share is out of range or leaves nothing.
+    """
+    size = max(1, round(share * len(source))) if share else 0
+    if not 0 <= share < 1 or size >= len(source):
+        raise UserError(
+            f"data.holdout={share}: a share of the {len(source)} training images from 0 up to, "
+            "but not including, 1; it must leave some to train on"
+        )
+    drawn = np.zeros(len(source), bool)
+    drawn[np.random.default_rng([seed, 1]).choice(len(source), size, replace=False)] = True
+    return Subset(source, np.flatnonzero(~drawn)), Subset(source, np.flatnonzero(drawn))

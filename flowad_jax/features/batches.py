@@ -40,10 +40,18 @@ class Features(Protocol):
 
 
 class FeatureSets(NamedTuple):
-    """The three sets of a run; ``calibration`` holds some of the training images as they are."""
+    """The sets of a run.
+
+    Attributes:
+      train: the training images, augmented.
+      calibration: some of them as they are.
+      holdout: normal images that are not trained on; None if there are none.
+      test: the test images.
+    """
 
     train: Features
     calibration: Features
+    holdout: Features | None
     test: Features
 
 

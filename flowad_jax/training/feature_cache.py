@@ -51,6 +51,9 @@ def prepare(system: System, path: Path, stop: Callable[[], None]) -> FeatureSets
     elif system.config.eval.scoring == "calibrated":
         kept = cache.keep("calibration", system.calibration_loader)
         sets = sets._replace(calibration=kept or sets.calibration)
+    if system.holdout_loader:
+        kept = cache.keep("held-out", system.holdout_loader)
+        sets = sets._replace(holdout=kept or sets.holdout)
     return sets._replace(test=cache.keep("test", system.test_loader) or sets.test)
 
 

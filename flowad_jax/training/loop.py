@@ -18,7 +18,7 @@ from flowad_jax.training import feature_cache, state, summary, workdir
 from flowad_jax.training.checkpoint import Checkpoints, Position
 from flowad_jax.training.interrupt import Interrupted, Signals
 from flowad_jax.training.logging import MetricsLog
-from flowad_jax.training.step import make_train_step
+from flowad_jax.training.step import make_loss, make_train_step
 from flowad_jax.training.system import System, build
 
 log = logging.getLogger("flowad_jax")
@@ -58,6 +58,7 @@ class _Run:
         self.step = make_train_step(
             system.method, system.optimizer, system.schedule, self.config.clip_norm
         )
+        self.loss = make_loss(system.method)
         self.features = system.features
         self.meta: dict[str, Any]
         if checkpoints.latest is None:
@@ -156,7 +157,17 @@ class _Run:
         if not (last or done % self.config.eval_every == 0):
             return None
         scored = summary.score(self.system, self.state, self.features)
+        values = scored.metrics | self._holdout_loss()
         scoring = self.system.config.eval.scoring
-        self.log.write("eval", int(self.state.step), done, scored.metrics, scoring=scoring)
+        self.log.write("eval", int(self.state.step), done, values, scoring=scoring)
         self.bar.write(f"epoch {done}: {summary.one_line(scored.metrics)}")
         return scored
+
+    def _holdout_loss(self) -> dict[str, float]:
+        """Mean training loss of the normal images that are not trained on."""
+        if self.features.holdout is None:
+            return {}
+        with closing(self.features.holdout.epoch(0)) as batches:
+            parts = [(self.loss(self.state, *pair), np.sum(pair[1].weight)) for pair in batches]
+        losses, weights = zip(*jax.device_get(parts), strict=True)
+        return {"holdout_loss": float(np.average(losses, weights=weights))}

@@ -68,6 +68,20 @@ def make_maps_step(
     return maps_step
 
 
+def make_loss(
+    method: Method,
+) -> Callable[[TrainState, tuple[jax.Array, ...], Batch], jax.Array]:
+    """Returns the jitted ``(state, maps, batch) -> loss`` of `make_maps_step`, without a step."""
+
+    def maps_loss(state: TrainState, maps: tuple[jax.Array, ...], batch: Batch) -> jax.Array:
+        phases = method.phases(state.constants, maps, batch, jax.random.key(0))
+        return _metrics({"+".join(phase.trains): _evaluate(state, phase) for phase in phases})[
+            "loss"
+        ]
+
+    return jax.jit(maps_loss)
+
+
 def clip(grads: Tree, limit: float) -> Tree:
     """Shortens gradients whose norm, over all leaves together, is above ``limit``; 0 for never.
 
@@ -115,6 +129,18 @@ def _run_phase(
             params[group], opt_state[group], jnp.sum(phase.active), learning_rate
         )
     return state._replace(params=params, opt_state=opt_state, constants=constants), report
+
+
+def _evaluate(state: TrainState, phase: Phase) -> tuple[Metrics, jax.Array]:
+    """The loss of every minibatch of a phase, and which of them count."""
+    params = {group: state.params[group] for group in phase.trains}
+    constants = {group: state.constants[group] for group in phase.updates}
+
+    def loss(minibatch):
+        return phase.loss_fn(params, constants, minibatch)[0] / phase.dimensions
+
+    losses = jax.lax.map(loss, phase.minibatches)
+    return {"loss": jnp.where(phase.active, losses, 0.0)}, phase.active
 
 
 def _metrics(reports: dict[str, tuple[Metrics, jax.Array]]) -> Metrics:

@@ -71,13 +71,14 @@ def report(
             "category": system.config.data.category,
             "image_size": system.image_size,
             "train": system.train.describe(),
+            "holdout": system.holdout.describe(),
             "test": system.test.describe(),
         },
         "encoder": {key: system.encoder.source[key] for key in ("name", "weights", "sha256")},
         "seed": system.config.seed,
         "scoring": system.config.eval.scoring,
         "epochs": system.config.train.epochs,
-        "columns": {"last": scored.metrics, "oracle": _oracle(path, system.config.eval.scoring)},
+        "columns": {"last": scored.metrics, **_chosen(path, system.config.eval.scoring)},
         "undefined": metrics.undefined(system.test.labels, scored.masks),
         "timing": _timing(system, timing, scored),
         "versions": results.versions(),
@@ -122,13 +123,26 @@ def one_line(values: dict[str, float]) -> str:
     return "  ".join(f"{name} {100 * values[name]:.2f}" for name in names)
 
 
-def _oracle(path: Path, scoring: str) -> dict[str, Any]:
-    """The logged epoch with the best image AUROC on the test set: a bound, not a result."""
+def _chosen(path: Path, scoring: str) -> dict[str, dict[str, Any]]:
+    """Metrics of the logged epoch that held-out normal images choose, and the test set would.
+
+    The first is a result, the second a bound.
+    """
     rows = [row for row in metrics_log.read(path) if row.get("scoring") == scoring]
-    if not any("image_auroc" in row for row in rows):
-        return {}
-    best = max(rows, key=lambda row: (row.get("image_auroc", 0), row.get("pixel_auroc", 0)))
-    return {key: value for key, value in best.items() if key not in ("kind", "step", "scoring")}
+    loyal = [row for row in rows if "holdout_loss" in row]
+    tested = [row for row in rows if "image_auroc" in row]
+    return {
+        "validation": _shown(min(loyal, key=lambda row: row["holdout_loss"], default={})),
+        "oracle": _shown(max(tested, key=_quality, default={})),
+    }
+
+
+def _quality(row: dict[str, Any]) -> tuple[float, float]:
+    return row["image_auroc"], row.get("pixel_auroc", 0.0)
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in ("kind", "step", "scoring")}
 
 
 def _timing(system: System, timing: dict[str, Any], scored: Scored) -> dict[str, Any]:
@@ -138,7 +152,9 @@ def _timing(system: System, timing: dict[str, Any], scored: Scored) -> dict[str,
     return {
         "features_seconds": timing["features_seconds"],
         "seconds_per_epoch": seconds,
-        "train_images_per_second": round(len(system.train) / seconds, 2) if seconds else None,
+        "train_images_per_second": (
+            round(system.images_per_epoch / seconds, 2) if seconds else None
+        ),
         "test_images_per_second": round(len(system.test) / scored.seconds, 2),
     }
 

@@ -15,7 +15,7 @@ from flowad_jax import lookup
 from flowad_jax.data import transforms
 from flowad_jax.data.pipeline import Loader
 from flowad_jax.data.record import Source
-from flowad_jax.data.subset import evenly_spaced, few_shot
+from flowad_jax.data.subset import evenly_spaced, few_shot, held_out
 from flowad_jax.encoders.load import load
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation.evaluate import Evaluator
@@ -37,11 +37,12 @@ class System:
       encoder: the frozen network.
       method: the anomaly detector as pure functions.
       image_size: side of the square that images are resized to, the category's own if it has one.
-      train, test: the image sources.
+      train, holdout, test: the image sources.
       train_loader: shuffled and augmented batches.
       test_loader: batches of the test images in order.
       calibration_loader: batches of some training images, as they are.
       calibration_rows: indices of these images among the training images.
+      holdout_loader: batches of the normal images that are not trained on, or None.
       encode: the encoder's jitted forward pass, ``(variables, image) -> maps``.
       evaluator: computes scores.
     """
@@ -51,11 +52,13 @@ class System:
     method: Method
     image_size: int
     train: Source
+    holdout: Source
     test: Source
     train_loader: Loader
     test_loader: Loader
     calibration_loader: Loader
     calibration_rows: np.ndarray
+    holdout_loader: Loader | None
     encode: Encode
     evaluator: Evaluator
 
@@ -67,8 +70,15 @@ class System:
     @property
     def features(self) -> FeatureSets:
         """Feature maps of all sets, computed from the images every time."""
-        loaders = (self.train_loader, self.calibration_loader, self.test_loader)
-        return FeatureSets(*(Encoded(self.encode, self.encoder.variables, x) for x in loaders))
+        return FeatureSets(
+            train=self._encoded(self.train_loader),
+            calibration=self._encoded(self.calibration_loader),
+            holdout=self._encoded(self.holdout_loader) if self.holdout_loader else None,
+            test=self._encoded(self.test_loader),
+        )
+
+    def _encoded(self, loader: Loader) -> Encoded:
+        return Encoded(self.encode, self.encoder.variables, loader)
 
     @property
     def feature_shapes(self) -> tuple[jax.ShapeDtypeStruct, ...]:
@@ -115,12 +125,14 @@ def build(config: config_dict.ConfigDict) -> System:
     method = _call("method", "flowad_jax.methods", config.method)
     checks.scoring(config, method)
     train, test = (_source(config, split) for split in ("train", "test"))
+    train, holdout = held_out(train, config.data.holdout, config.seed)
     if config.data.few_shot:
         train = few_shot(train, config.data.few_shot, config.seed)
     log.info(
-        "%s: %d images to train, %d good and %d anomalous to test, at %d px",
+        "%s: %d images to train, %d held out, %d good and %d anomalous to test, at %d px",
         f"{config.data.name} {config.data.category}".strip(),
         len(train),
+        len(holdout),
         np.sum(test.labels == 0),
         np.sum(test.labels == 1),
         size,
@@ -146,11 +158,13 @@ def build(config: config_dict.ConfigDict) -> System:
         method,
         size,
         train,
+        holdout,
         test,
         train_loader=train_loader,
         test_loader=loader(test, config.eval.batch_size),
         calibration_loader=loader(normal, config.eval.batch_size),
         calibration_rows=normal.indices,
+        holdout_loader=loader(holdout, config.eval.batch_size) if len(holdout) else None,
         encode=make_encode(encoder, config.cache.dtype, method.sees_images),
         evaluator=Evaluator(method, (size, size)),
     )

@@ -36,7 +36,7 @@ def test_a_run_leaves_what_it_promises(tiny_config, tmp_path):
     results = train(tiny_config, tmp_path / "run")
     path = tmp_path / "run"
     assert json.loads((path / "results.json").read_text()) == results
-    assert {"last", "oracle"} == set(results["columns"])
+    assert {"last", "validation", "oracle"} == set(results["columns"])
     assert set(METRICS) <= set(results["columns"]["last"])
     assert results["encoder"]["sha256"]
     assert results["data"]["train"]["images"] == 6
@@ -59,7 +59,20 @@ def test_a_run_leaves_what_it_promises(tiny_config, tmp_path):
     other = summary.evaluate_workdir(path, scoring="transductive")
     assert other["scoring"] == "transductive"
     assert other["columns"]["oracle"] == {}  # the run logged calibrated scores only
+    assert other["columns"]["validation"] == {}
     assert train(tiny_config, path)["columns"]["last"] == results["columns"]["last"]
+
+
+def test_images_held_out_choose_the_epoch_of_a_column(tiny_config, tmp_path):
+    tiny_config.data.holdout, tiny_config.train.eval_every = 0.3, 1
+    results = train(tiny_config, tmp_path / "run")
+    assert [results["data"][part]["images"] for part in ("train", "holdout")] == [4, 2]
+    rows = [row for row in metrics_log.read(tmp_path / "run") if row["kind"] == "eval"]
+    losses = [row["holdout_loss"] for row in rows]
+    assert len(set(losses)) == 3
+    chosen = results["columns"]["validation"]
+    assert chosen["epoch"] == 1 + losses.index(min(losses))
+    assert chosen["pixel_auroc"] == rows[chosen["epoch"] - 1]["pixel_auroc"]
 
 
 def stop_at_third_batch(monkeypatch):

@@ -20,7 +20,7 @@ def _config(image_root):
     config = base("msflow", "folder")
     config.data.root, config.data.category = str(image_root), "part"
     config.data.category_sizes = {"part": 64}
-    config.data.workers = 0
+    config.data.workers, config.data.holdout = 0, 0.0
     config.encoder.name = "efficientnet_lite.efficientnet_lite_tiny"
     config.encoder.weights = "random"
     config.encoder.strides = (4, 8)

@@ -13,7 +13,7 @@ from flowad_jax.flows import cflow_decoder
 from flowad_jax.methods import cflow
 from flowad_jax.training import schedules
 from flowad_jax.training.optim import Adam
-from flowad_jax.training.step import clip, init_state, make_maps_step
+from flowad_jax.training.step import clip, init_state, make_loss, make_maps_step
 from flowad_jax.types import Aux, Batch, Phase
 from flowad_jax.weights import freia
 from tests import golden
@@ -204,3 +204,13 @@ def test_a_phase_carries_its_constants_from_step_to_step_and_reports_metrics():
         "fixed": 7.0,
     }
     np.testing.assert_allclose([metrics["value/a"], metrics["loss/a"]], 2.5, rtol=1e-6)
+
+
+def test_the_loss_without_a_step_is_that_of_a_step_at_rate_zero():
+    state, _ = fresh()
+    still = jax.jit(make_maps_step(METHOD, Adam("skip"), schedules.constant(0.0, 1, 1)))
+    rows = batch([1, 0])
+    # With the state's key the step shuffles otherwise; the mean over all rows is the same here,
+    # because every chunk of the real image is full.
+    _, metrics = still(init_state(METHOD, Adam("skip"), MAPS, 0), MAPS, rows)
+    np.testing.assert_allclose(make_loss(METHOD)(state, MAPS, rows), metrics["loss"], rtol=1e-5)

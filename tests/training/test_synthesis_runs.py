@@ -24,7 +24,7 @@ def recipe(method, image_root):
     config = base(method, "folder")
     config.data.root, config.data.category = str(image_root), "part"
     config.data.image_size = 32
-    config.data.workers = 0
+    config.data.workers, config.data.holdout = 0, 0.0
     config.encoder.name = "efficientnet_lite.efficientnet_lite_tiny"
     config.encoder.weights = "random"
     config.encoder.strides = (8,)
