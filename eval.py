@@ -18,15 +18,21 @@ _SCORING = flags.DEFINE_string(
     "per_image (MSFlow), in which every image is its own measure. Default: what the run's config "
     "says.",
 )
+_RATE = flags.DEFINE_float(
+    "false_alarm_rate",
+    None,
+    "How often a good image may be called anomalous, such as 0.01. The images that training held "
+    "out set the threshold. Default: what the run's config says.",
+)
 
 
 def main() -> None:
     """Evaluates and prints the headline metrics."""
     from flowad_jax.training.summary import evaluate_workdir, one_line
 
-    results = evaluate_workdir(str(_WORKDIR.value), _SCORING.value)
+    results = evaluate_workdir(str(_WORKDIR.value), _SCORING.value, _RATE.value)
     print(f"last epoch: {one_line(results['columns']['last'])}")
-    print(f"results and pictures: {_WORKDIR.value}/results.md")
+    print(f"results and pictures: {_WORKDIR.value}/results.md, {_WORKDIR.value}/report.html")
 
 
 if __name__ == "__main__":

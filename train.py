@@ -5,8 +5,8 @@ r"""Trains a defect detector, or resumes one that was stopped.
   python train.py --config=configs/cflow_folder.py --workdir=runs/mine \
       --config.data.root=/path/to/images --config.data.category=screws
 
-The workdir receives checkpoints, metrics.jsonl, TensorBoard events, results.json, results.md and
-images/. Ctrl-C saves; the same command resumes.
+The workdir receives checkpoints, metrics.jsonl, TensorBoard events, results.json, results.md,
+images/ and report.html. Ctrl-C saves; the same command resumes.
 """
 
 from absl import flags
@@ -27,7 +27,7 @@ def main() -> None:
 
     results = train(_CONFIG.value, str(_WORKDIR.value))
     print(f"last epoch: {one_line(results['columns']['last'])}")
-    print(f"results and pictures: {_WORKDIR.value}/results.md")
+    print(f"results and pictures: {_WORKDIR.value}/results.md, {_WORKDIR.value}/report.html")
 
 
 if __name__ == "__main__":

@@ -95,6 +95,15 @@ def base(
     # every score; "per_image" (MSFlow), in which every image is its own measure.
     config.eval.scoring = "calibrated"
     config.eval.calibration_images = 128  # training images that fit the calibration
+    # The score of an image: as the "method" has it, the "max" of its map, or the mean of the "top"
+    # share of its pixels.
+    config.eval.image_score = "method"
+    config.eval.top = 0.03
+    # Pixel metrics at the "network"'s square, or at every mask's own size, "native".
+    config.eval.mask_size = "network"
+    # How often a good image may be called anomalous; the held-out images set the threshold.
+    config.eval.false_alarm_rate = 0.01
+    config.eval.report_images = 200  # images in the gallery of report.html; 0 for no such page
     config.eval.pictures_per_kind = 2  # example panels per defect kind; 0 for no pictures
     config.update_from_flattened_dict(methods.published(method))
     return config.lock()

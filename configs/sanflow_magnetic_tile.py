@@ -15,10 +15,10 @@ from configs.sanflow_textures import short_run
 def get_config() -> config_dict.ConfigDict:
     """The short run with few epochs, because the set has many images."""
     config = short_run("magnetic_tile")
-    config.train.epochs = 4
+    config.train.epochs = 3
     config.train.batch_size = 8
     config.train.schedule.sub_epochs = 1
     config.train.schedule.warmup_meta_epochs = 1
-    config.train.eval_every = 2
+    config.train.eval_every = 1
     config.train.checkpoint_every = 1
     return config

@@ -15,8 +15,8 @@ from configs.ssnf_textures import short_run
 def get_config() -> config_dict.ConfigDict:
     """The short run with few epochs, because the set has many images."""
     config = short_run("magnetic_tile")
-    config.train.epochs = 10
-    config.train.batch_size = 16
-    config.train.eval_every = 5
+    config.train.epochs = 4
+    config.train.batch_size = 8
+    config.train.eval_every = 2
     config.train.checkpoint_every = 1
     return config

@@ -1,7 +1,7 @@
 """Small numerical pieces that several systems share. Maps are channels last."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -117,3 +117,21 @@ def _resize(maps: np.ndarray, matrix: Callable, target: tuple[int, int]) -> np.n
         for size, goal in zip(maps.shape[1:], target, strict=True)
     )
     return rows @ maps @ columns.T
+
+
+def mean_of_top(maps: Iterable[np.ndarray], share: float) -> np.ndarray:
+    """Mean of the largest values of every map.
+
+    Args:
+      maps: N maps (H, W).
+      share: of the values that count, rounded down to whole ones; at least 1 does, so that 0 is
+        the maximum.
+
+    Returns:
+      (N,) in the dtype of the maps.
+    """
+    means = []
+    for values in maps:
+        count = max(1, int(share * values.size))
+        means.append(np.partition(values, -count, axis=None)[-count:].mean())
+    return np.array(means)

@@ -68,4 +68,5 @@ def tiny_config(image_root):
     config.train.eval_every = 2
     config.train.checkpoint_every = 1
     config.eval.pictures_per_kind = 1
+    config.eval.report_images = 0
     return config

@@ -16,7 +16,8 @@ LAYERS = (
     {"methods"},
     {"features", "evaluation"},
     {"training"},
-    {"cli"},
+    {"serving"},
+    {"cli", "doctor"},
 )
 APART = ({"flows", "encoders"}, {"features", "evaluation"})
 # What a part must not import although it is lower, or foreign packages it has to do without.

@@ -3,14 +3,14 @@
 Every distinct score is a threshold. Sorting the pixels once, each with the number of the defect
 region it lies in, gives at every threshold the false positives, the true positives and the mean
 covered fraction of the regions (PRO, "per-region overlap"). ROC, precision-recall and PRO curves
-are read off the same pass, in pieces, so that memory stays at 8 bytes per pixel.
+are read off the same pass, in pieces, so that memory stays at 8 bytes per pixel (float32).
 
 PRO: Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 129 (2021), section 5.1.2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,8 @@ from scipy import ndimage
 EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 CHUNK = 1 << 18  # pixels per piece: its arrays stay in the cache
 LOW_HALF = np.uint64(0xFFFFFFFF)
+
+Images = np.ndarray | Sequence[np.ndarray]  # (N, H, W), or N arrays of any sizes (H, W)
 
 
 class Points(NamedTuple):
@@ -35,15 +37,15 @@ class Points(NamedTuple):
     overlap: np.ndarray
 
 
-def sweep(mask: np.ndarray, score: np.ndarray) -> Iterator[Points]:
+def sweep(masks: Images, scores: Images) -> Iterator[Points]:
     """Yields the points of all thresholds, equal scores being one threshold.
 
     Args:
-      mask: (N, H, W) bool, true on defects; 8-connected regions of one image count alike.
-      score: (N, H, W) finite scores. float32 is sorted as it is; any other type is exact too,
-        at the price of a second sort.
+      masks: N times (H, W) bool, true on defects; 8-connected regions of all images count alike.
+      scores: N times (H, W) finite scores. float32 is sorted as it is; any other type is exact
+        too, at the price of a second sort.
     """
-    ranked, areas = _rank(mask, score)
+    ranked, areas = _rank(masks, scores)
     weights = np.concatenate([[0.0], 1.0 / (areas * len(areas))])  # region 0: defect-free
     true_before, overlap_before = 0, 0.0
     last: tuple[float, ...] = (0, 0, 0.0)
@@ -74,28 +76,28 @@ def area_below(x: np.ndarray, y: np.ndarray, limit: float) -> float:
     return area
 
 
-def _rank(mask: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _rank(masks: Images, scores: Images) -> tuple[np.ndarray, np.ndarray]:
     """Sorts all pixels by falling score.
 
     Returns:
-      (N * H * W,) uint64 with the rank of the score in the high half and the region number (0 for
+      (pixels,) uint64 with the rank of the score in the high half and the region number (0 for
       defect-free pixels) in the low half, and the (K,) areas of the regions in pixels.
     """
-    single = score.dtype == np.float32
-    ordered = score if single else _dense_ranks(score)
-    ranked = np.empty(score.shape, np.uint64)
+    single = all(values.dtype == np.float32 for values in scores)
+    ordered = map(_falling_bits, scores) if single else _dense_ranks(scores)
+    ranked = np.empty(sum(mask.size for mask in masks), np.uint64)
     areas = [np.zeros(0, np.int64)]
-    count = 0
-    for row, one_mask, values in zip(ranked, mask, ordered, strict=True):
-        region, found = ndimage.label(one_mask, structure=EIGHT_CONNECTED)
+    start, count = 0, 0
+    for mask, ranks in zip(masks, ordered, strict=True):
+        region, found = ndimage.label(mask, structure=EIGHT_CONNECTED)
         areas.append(np.bincount(region.ravel(), minlength=found + 1)[1:])
-        row[:] = _falling_bits(values) if single else values
-        row <<= np.uint64(32)
-        row |= np.where(one_mask, region + count, 0).astype(np.uint64)
-        count += found
-    flat = ranked.reshape(-1)
-    flat.sort()
-    return flat, np.concatenate(areas)
+        part = ranked[start : start + mask.size].reshape(mask.shape)
+        part[:] = ranks
+        part <<= np.uint64(32)
+        part |= np.where(mask, region + count, 0).astype(np.uint64)
+        start, count = start + mask.size, count + found
+    ranked.sort()
+    return ranked, np.concatenate(areas)
 
 
 def _falling_bits(score: np.ndarray) -> np.ndarray:
@@ -104,10 +106,18 @@ def _falling_bits(score: np.ndarray) -> np.ndarray:
     return np.where(bits >> 31, bits, np.uint32(0x7FFFFFFF) - bits)
 
 
-def _dense_ranks(score: np.ndarray) -> np.ndarray:
-    """Ranks of the distinct scores, 0 for the highest."""
-    values, rising = np.unique(score, return_inverse=True)
-    return (len(values) - 1 - rising).astype(np.uint32).reshape(score.shape)
+def _dense_ranks(scores: Images) -> Iterator[np.ndarray]:
+    """Yields, image by image, the ranks of the distinct scores, 0 for the highest of all."""
+    if isinstance(scores, np.ndarray):
+        flat = scores.reshape(-1)
+    else:
+        flat = np.concatenate([image.ravel() for image in scores])
+    values, rising = np.unique(flat, return_inverse=True)
+    ranks = (len(values) - 1 - rising).astype(np.uint32)
+    start = 0
+    for image in scores:
+        yield ranks[start : start + image.size].reshape(image.shape)
+        start += image.size
 
 
 def _last_of_ties(ranked: np.ndarray, start: int, size: int) -> np.ndarray:

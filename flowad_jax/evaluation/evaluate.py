@@ -5,14 +5,19 @@ Flows run on the device; what comes back to the host are the small likelihood ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
+from flowad_jax import ops
+from flowad_jax.errors import UserError
+from flowad_jax.lookup import check_choice
 from flowad_jax.types import Batch, Calibration, Method, Scores, Tree
+
+IMAGE_SCORES = ("method", "max", "top")
 
 
 class Likelihoods(NamedTuple):
@@ -30,11 +35,39 @@ class Likelihoods(NamedTuple):
 class Evaluator:
     """Scores image sets with one method; compiled once."""
 
-    def __init__(self, method: Method, image_size: tuple[int, int]):
-        """Prepares the jitted forward pass for maps of ``image_size`` (H, W)."""
+    def __init__(
+        self,
+        method: Method,
+        image_size: tuple[int, int],
+        image_score: str = "method",
+        top: float = 0.03,
+    ):
+        """Prepares the jitted forward pass.
+
+        Args:
+          method: gives likelihoods and makes scores of them.
+          image_size: (H, W) of the anomaly maps.
+          image_score: what the score of an image is: the ``"method"``'s own, the ``"max"`` of its
+            anomaly map, or the mean of the ``"top"`` share of it.
+          top: that share.
+
+        Raises:
+          UserError: an option has a value that does not exist.
+        """
+        check_choice("eval.image_score", image_score, IMAGE_SCORES)
+        if not 0 < top <= 1:
+            raise UserError(f"eval.top={top}: a share of the pixels lies above 0 and up to 1")
         self._method = method
         self._image_size = image_size
+        self._image_score = image_score
+        self._top = top
         self._forward = jax.jit(method.log_probs)
+
+    def log_probs(
+        self, variables: Mapping[str, Tree], maps: tuple[jax.Array, ...]
+    ) -> tuple[np.ndarray, ...]:
+        """Likelihood maps (B, h, w) of all scales for one batch of feature maps."""
+        return tuple(np.asarray(scale) for scale in self._forward(variables, maps))
 
     def likelihoods(
         self,
@@ -56,8 +89,8 @@ class Evaluator:
         with tqdm(total=total, desc=title, unit="img", disable=None, leave=False) as bar:
             for feature_maps, batch in features:
                 real = np.asarray(batch.weight) > 0
-                out = self._forward(variables, feature_maps)
-                maps.append(tuple(np.asarray(scale)[real] for scale in out))
+                out = self.log_probs(variables, feature_maps)
+                maps.append(tuple(scale[real] for scale in out))
                 masks.append(np.asarray(batch.mask)[real])
                 bar.update(int(real.sum()))
         scales = tuple(np.concatenate(scale) for scale in zip(*maps, strict=True))
@@ -68,5 +101,24 @@ class Evaluator:
         return self._method.calibrate(normal.maps, self._image_size)
 
     def scores(self, seen: Likelihoods, calibration: Calibration | None) -> Scores:
-        """Aggregates to maps and image scores; without calibration in the transductive form."""
-        return self._method.aggregate(seen.maps, self._image_size, calibration)
+        """Aggregates to maps and image scores; without calibration in the published form."""
+        return self.aggregate(seen.maps, calibration)
+
+    def aggregate(
+        self,
+        log_probs: Sequence[np.ndarray],
+        calibration: Calibration | None,
+        image_size: tuple[int, int] | None = None,
+    ) -> Scores:
+        """Makes scores of likelihood maps, see `scores`.
+
+        Args:
+          log_probs: L arrays (N, h, w).
+          calibration: from normal images; None for the method's published form.
+          image_size: (H, W) of the anomaly maps, if it is not the evaluator's.
+        """
+        found = self._method.aggregate(log_probs, image_size or self._image_size, calibration)
+        if self._image_score == "method":
+            return found
+        share = 0.0 if self._image_score == "max" else self._top
+        return found._replace(image=ops.mean_of_top(found.pixel, share))

@@ -39,7 +39,8 @@ def check(config: config_dict.ConfigDict, deterministic: bool) -> None:
     if not deterministic and cache.place not in ("auto", "off"):
         raise UserError(
             f"cache.place='{cache.place}': features cannot be kept while training images change in "
-            f"every epoch ({', '.join(_changing(config))}): set cache.place to 'auto'"
+            f"every epoch ({', '.join(_changing(config))}): turn that off or set cache.place to "
+            "'auto'"
         )
 
 

@@ -172,12 +172,7 @@ class _Scoring:
             limits = (added.max(), multiplied.max()) if calibration is None else calibration.map_max
             pixel.append(limits[0] - added)
             overlap.append(1.0 - np.exp(multiplied - limits[1]))
-        image = np.array([self._mean_of_top(anomaly) for anomaly in overlap])
-        return Scores(image, np.stack(pixel), np.stack(overlap))
-
-    def _mean_of_top(self, anomaly: np.ndarray) -> np.floating:
-        count = max(1, int(self.top * anomaly.size))
-        return np.partition(anomaly, -count, axis=None)[-count:].mean()
+        return Scores(ops.mean_of_top(overlap, self.top), np.stack(pixel), np.stack(overlap))
 
 
 def _likelihoods(

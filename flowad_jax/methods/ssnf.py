@@ -261,11 +261,7 @@ class _Scoring:
             pixel += calibration.map_max
         elif self.sigmoid:
             expit(pixel, out=pixel)
-        return Scores(np.array([self._mean_of_top(anomaly) for anomaly in pixel]), pixel)
-
-    def _mean_of_top(self, anomaly: np.ndarray) -> np.floating:
-        count = max(1, int(self.top * anomaly.size))
-        return np.partition(anomaly, -count, axis=None)[-count:].mean()
+        return Scores(ops.mean_of_top(pixel, self.top), pixel)
 
 
 def _anomaly(maps: Sequence[np.ndarray], image_size: tuple[int, int]) -> np.ndarray:

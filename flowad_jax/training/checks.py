@@ -5,6 +5,7 @@ from __future__ import annotations
 from ml_collections import config_dict
 
 from flowad_jax.errors import UserError
+from flowad_jax.evaluation import conformal, native
 from flowad_jax.types import Method
 
 
@@ -23,6 +24,8 @@ def numbers(config: config_dict.ConfigDict) -> None:
         section, name = key.split(".")
         if config[section][name] <= 0:
             raise UserError(f"{key}={config[section][name]}: must be greater than 0")
+    conformal.check_rate(config.eval.false_alarm_rate)
+    native.check_mask_size(config.eval.mask_size)
     if config.train.clip_norm < 0:
         raise UserError(f"train.clip_norm={config.train.clip_norm}: must be 0 (no bound) or more")
     for category, size in config.data.category_sizes.items():

@@ -14,6 +14,7 @@ from ml_collections import config_dict
 from tqdm import tqdm
 
 from flowad_jax.errors import UserError
+from flowad_jax.evaluation.fitted import from_json, to_json
 from flowad_jax.training import feature_cache, state, summary, workdir
 from flowad_jax.training.checkpoint import Checkpoints, Position
 from flowad_jax.training.interrupt import Interrupted, Signals
@@ -89,8 +90,8 @@ class _Run:
             while self.position.epoch < self.config.epochs:
                 self._epoch()
                 scored = self._after_epoch()
-        timing = summary.timing_of(self.meta)
-        return summary.report(self.system, self.state, self.path, timing, scored)
+        timing, rate = summary.timing_of(self.meta), self.system.config.eval.false_alarm_rate
+        return summary.report(self.system, self.path, timing, scored or self._score(), rate)
 
     def _prepare_features(self) -> None:
         self.features = feature_cache.prepare(self.system, self.path, self._stop_if_asked)
@@ -152,16 +153,29 @@ class _Run:
 
     def _after_epoch(self) -> summary.Scored | None:
         done, last = self.position.epoch, self.position.epoch == self.config.epochs
+        if last:
+            fitted = summary.fit(self.system, self.state, self.features)
+            self.meta["fitted"] = to_json(fitted)
         if last or done % self.config.checkpoint_every == 0:
             self.checkpoints.save(self.state, self.position, self.meta)
         if not (last or done % self.config.eval_every == 0):
             return None
-        scored = summary.score(self.system, self.state, self.features)
+        scored = self._score()
         values = scored.metrics | self._holdout_loss()
         scoring = self.system.config.eval.scoring
         self.log.write("eval", int(self.state.step), done, values, scoring=scoring)
         self.bar.write(f"epoch {done}: {summary.one_line(scored.metrics)}")
         return scored
+
+    def _score(self) -> summary.Scored:
+        """Scores the test set in the form that the config asks for."""
+        fitted = None
+        if summary.scoring_is_calibrated(self.system.config):
+            stored = self.meta.get("fitted")
+            fitted = (
+                from_json(stored) if stored else summary.fit(self.system, self.state, self.features)
+            )
+        return summary.score(self.system, self.state, self.features, fitted)
 
     def _holdout_loss(self) -> dict[str, float]:
         """Mean training loss of the normal images that are not trained on."""

@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from ml_collections import config_dict
 
-from flowad_jax.evaluation import metrics, pictures, results
-from flowad_jax.features.batches import FeatureSets
+from flowad_jax.evaluation import conformal, metrics, native, pictures, results
+from flowad_jax.evaluation import report as html
+from flowad_jax.evaluation.evaluate import Likelihoods
+from flowad_jax.evaluation.fitted import Fitted
+from flowad_jax.features.batches import Features, FeatureSets
 from flowad_jax.training import logging as metrics_log
 from flowad_jax.training import state, workdir
 from flowad_jax.training.checkpoint import Checkpoints
@@ -30,40 +34,69 @@ class Scored(NamedTuple):
       masks: (N, H, W) bool at network size, or None.
       metrics: fractions of 1, NaN where undefined.
       seconds: from images, or from where their features are kept, to scores; without metrics.
+      fitted: what scores were measured against; None in the published form.
     """
 
     scores: Scores
     masks: np.ndarray | None
     metrics: dict[str, float]
     seconds: float
+    fitted: Fitted | None
 
 
-def score(system: System, trained: TrainState, features: FeatureSets) -> Scored:
-    """Scores the test images with the parameters of a state."""
-    variables = {"params": trained.params, "constants": trained.constants}
-    evaluator, config = system.evaluator, system.config.eval
-    calibration = None
-    if config.scoring == "calibrated":
-        count = len(system.calibration_rows)
-        batches = features.calibration.epoch(0)
-        calibration = evaluator.calibrate(
-            evaluator.likelihoods(variables, batches, count, "calibrate")
-        )
+def fit(system: System, trained: TrainState, features: FeatureSets) -> Fitted:
+    """Fits the calibration on training images and scores the held-out ones with it."""
+    calibration = system.evaluator.calibrate(
+        _likelihoods(system, trained, features.calibration, len(system.calibration_rows), "fit")
+    )
+    if features.holdout is None:
+        return Fitted(calibration, np.zeros(0), np.zeros(0))
+    seen = _likelihoods(system, trained, features.holdout, len(system.holdout), "fit")
+    scores = system.evaluator.scores(seen, calibration)
+    return Fitted(calibration, scores.image, scores.pixel.max(axis=(1, 2)))
+
+
+def score(
+    system: System, trained: TrainState, features: FeatureSets, fitted: Fitted | None
+) -> Scored:
+    """Scores the test images with the parameters of a state; None: in the published form."""
     started = time.perf_counter()
-    batches = features.test.epoch(0)
-    seen = evaluator.likelihoods(variables, batches, len(system.test), "evaluate")
-    scores = evaluator.scores(seen, calibration)
+    seen = _likelihoods(system, trained, features.test, len(system.test), "evaluate")
+    scores = system.evaluator.scores(seen, fitted.calibration if fitted else None)
     seconds = features.test.seconds + time.perf_counter() - started
     masks = seen.masks if system.test.has_masks else None
-    values = metrics.evaluate(system.test.labels, scores.image, masks, scores.pixel, scores.overlap)
-    return Scored(scores, masks, values, seconds)
+    values = metrics.evaluate(system.test.labels, scores.image, *_pixels(system, scores, masks))
+    return Scored(scores, masks, values, seconds, fitted)
+
+
+def _pixels(system: System, scores: Scores, masks: np.ndarray | None) -> tuple[Any, Any, Any]:
+    """Masks, maps and maps for AUPRO, at the size at which the config wants them compared."""
+    if masks is None or system.config.eval.mask_size == "network":
+        return masks, scores.pixel, scores.overlap
+    truth = system.native_masks
+    overlap = None if scores.overlap is None else native.resized(scores.overlap, truth)
+    return truth, native.resized(scores.pixel, truth), overlap
+
+
+def _likelihoods(
+    system: System, trained: TrainState, features: Features, count: int, title: str
+) -> Likelihoods:
+    variables = {"params": trained.params, "constants": trained.constants}
+    return system.evaluator.likelihoods(variables, features.epoch(0), count, title)
 
 
 def report(
-    system: System, trained: TrainState, path: Path, timing: dict[str, Any], scored: Scored | None
+    system: System, path: Path, timing: dict[str, Any], scored: Scored, rate: float
 ) -> dict[str, Any]:
-    """Writes results.json, results.md and the pictures of a finished run; returns the results."""
-    scored = scored or score(system, trained, system.features)
+    """Writes results.json, results.md and the pictures of a run; returns the results.
+
+    Args:
+      system: the run.
+      path: its workdir.
+      timing: see `timing_of`.
+      scored: the state that is reported.
+      rate: false-alarm rate of the thresholds.
+    """
     written = {
         "method": system.config.method.name,
         "data": {
@@ -77,39 +110,97 @@ def report(
         "encoder": {key: system.encoder.source[key] for key in ("name", "weights", "sha256")},
         "seed": system.config.seed,
         "scoring": system.config.eval.scoring,
+        "image_score": system.config.eval.image_score,
+        "mask_size": system.config.eval.mask_size,
         "epochs": system.config.train.epochs,
         "columns": {"last": scored.metrics, **_chosen(path, system.config.eval.scoring)},
         "undefined": metrics.undefined(system.test.labels, scored.masks),
+        "thresholds": _thresholds(system, scored, rate),
         "timing": _timing(system, timing, scored),
         "versions": results.versions(),
         "commands": [f"python eval.py --workdir={path.name}"],
         "pictures": _pictures(system, path, scored),
     }
     results.write(path, written)
+    _write_page(system, path, written, scored)
     return written
 
 
-def evaluate_workdir(directory: str | Path, scoring: str | None = None) -> dict[str, Any]:
+def _write_page(system: System, path: Path, written: dict[str, Any], scored: Scored) -> None:
+    """Writes report.html, unless the config wants none."""
+    limit, fitted = system.config.eval.report_images, scored.fitted
+    if not limit:
+        return
+    p_values = None
+    if fitted is not None and len(fitted.image):
+        p_values = conformal.p_values(scored.scores.image, fitted.image)
+    html.write(
+        path / "report.html",
+        written,
+        system.config,
+        system.test,
+        scored.scores,
+        scored.masks,
+        p_values,
+        written["thresholds"].get("image"),
+        limit=limit,
+    )
+
+
+def _thresholds(system: System, scored: Scored, rate: float) -> dict[str, Any]:
+    """The calibration card, and what its threshold does on the test set."""
+    fitted = scored.fitted
+    if fitted is None or not len(fitted.image):
+        return {}
+    good = system.test.labels == 0
+    card = conformal.card(fitted.image, fitted.peak, rate)
+    flagged = conformal.p_values(scored.scores.image, fitted.image) <= card["promised"]
+    test = {
+        "false_alarms": int(np.sum(flagged & good)),
+        "good": int(np.sum(good)),
+        "detected": int(np.sum(flagged & ~good)),
+        "anomalous": int(np.sum(~good)),
+    }
+    return {**card, "test": test}
+
+
+def evaluate_workdir(
+    directory: str | Path, scoring: str | None = None, rate: float | None = None
+) -> dict[str, Any]:
     """Scores the newest checkpoint of a workdir again and rewrites its report.
 
     Args:
       directory: a workdir of `train`.
       scoring: ``"calibrated"`` or the name of the method's published form, instead of the
         config's choice.
+      rate: false-alarm rate of the thresholds, instead of the config's.
 
     Raises:
       UserError: it is no workdir, the method has no such scoring, or the checkpoint is damaged.
     """
-    config = workdir.load_config(directory)
+    with workdir.complete(directory):
+        return _evaluate(Path(directory).absolute(), scoring, rate)
+
+
+def _evaluate(path: Path, scoring: str | None, rate: float | None) -> dict[str, Any]:
+    config = workdir.load_config(path)
     if scoring:
         config.eval.scoring = scoring
-    path = Path(directory).absolute()
+    if rate is not None:
+        config.eval.false_alarm_rate = rate
     system = build(config)
     with closing(Checkpoints(path)) as checkpoints:
         restored, position, meta = state.restored(system, checkpoints)
     if position.epoch < config.train.epochs:
         log.warning("training stopped in epoch %d of %d", position.epoch, config.train.epochs)
-    return report(system, restored, path, timing_of(meta), None)
+    fitted = fit(system, restored, system.features) if scoring_is_calibrated(config) else None
+    scored = score(system, restored, system.features, fitted)
+    return report(system, path, timing_of(meta), scored, config.eval.false_alarm_rate)
+
+
+def scoring_is_calibrated(config: config_dict.ConfigDict) -> bool:
+    """Whether scores are measured against normal images."""
+    return config.eval.scoring == "calibrated"
 
 
 def timing_of(meta: dict[str, Any]) -> dict[str, Any]:

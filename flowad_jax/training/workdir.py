@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from flowad_jax import files
 from flowad_jax.errors import UserError
 
 CONFIG = "config.json"
-SECTIONS = {"seed", "data", "encoder", "method", "train", "cache", "eval"}
+SECTIONS = {"seed", "data", "synthesis", "encoder", "method", "train", "cache", "eval"}
 # Sections and keys that change what is reported, or where things are kept, but not what is
 # trained: a resumed run may differ in them.
 FREE = ("eval", "cache.place", "cache.memory_mb", "cache.folder")
@@ -59,6 +62,25 @@ def load_config(path: str | Path) -> config_dict.ConfigDict:
             "with that version, or train anew"
         )
     return config_dict.ConfigDict(stored, convert_dict=True).lock()
+
+
+@contextlib.contextmanager
+def complete(path: str | Path) -> Iterator[None]:
+    """Turns the lack of a key in a stored config, wherever it is felt, into one line.
+
+    Raises:
+      UserError: the config was written by a version that did not know the key.
+    """
+    try:
+        yield
+    except (AttributeError, KeyError) as error:
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        if not frame.f_globals.get("__name__", "").startswith("ml_collections"):
+            raise
+        raise UserError(
+            f"{Path(path) / CONFIG} lacks a key ({' '.join(str(error).split())}): another version "
+            "of flowad_jax wrote it; use that version, or train anew"
+        ) from error
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -14,20 +14,20 @@ from flowad_jax.evaluation import aupro, metrics
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "metrics.npz"
 
 
+def flat(images):
+    return np.concatenate([image.ravel() for image in images])
+
+
 def slow_aupro(mask, score, limit):
     """One threshold at a time, counting pixels of every region of every image."""
-    regions = []
-    for index, one_mask in enumerate(mask):
+    regions, normal = [], flat(score)[~flat(mask)]
+    for one_mask, values in zip(mask, score, strict=True):
         labelled, count = ndimage.label(one_mask, structure=np.ones((3, 3)))
-        for number in range(1, count + 1):
-            region = np.zeros(mask.shape, bool)
-            region[index] = labelled == number
-            regions.append(region)
+        regions += [values[labelled == number] for number in range(1, count + 1)]
     curve = [(0.0, 0.0)]
-    for threshold in sorted(set(score.ravel().tolist()), reverse=True):
-        found = score >= threshold
-        covered = [np.mean(found[region]) for region in regions]
-        curve.append((np.mean(found[~mask]), np.mean(covered)))
+    for threshold in sorted(set(flat(score).tolist()), reverse=True):
+        covered = [np.mean(region >= threshold) for region in regions]
+        curve.append((np.mean(normal >= threshold), np.mean(covered)))
     area = 0.0
     for (x0, y0), (x1, y1) in itertools.pairwise(curve):
         if x0 < limit < x1:
@@ -62,6 +62,11 @@ def holes_and_diagonals():
     return mask
 
 
+def of_different_sizes(dtype=np.float32):
+    masks = [*blobs(22, (2, 9, 14)), *blobs(23, (3, 13, 8))]
+    return masks, [scores_for(mask, seed, dtype) for seed, mask in enumerate(masks)]
+
+
 CASES = {
     "blobs": (blobs(0), scores_for(blobs(0), 1)),
     "single image": (blobs(2)[1:2], scores_for(blobs(2)[1:2], 3)),
@@ -70,6 +75,12 @@ CASES = {
     "holes and diagonals": (holes_and_diagonals(), scores_for(holes_and_diagonals(), 7)),
     "wrong way round": (blobs(8), -scores_for(blobs(8), 9)),
     "float64 closer than float32": (blobs(10), 1 + 1e-9 * scores_for(blobs(10), 11, np.float64)),
+    "different sizes": of_different_sizes(),
+    "different sizes in float64": of_different_sizes(np.float64),
+    "different sizes and types": (
+        of_different_sizes()[0],
+        [*of_different_sizes()[1][:4], of_different_sizes(np.float64)[1][4]],
+    ),
     "zeros of both signs": (blobs(12), np.where(blobs(13), np.float32(0), np.float32(-0.0))),
 }
 
@@ -89,12 +100,12 @@ def _chunk(request, monkeypatch):
 def test_pixel_metrics_equal_the_slow_ones(case):
     mask, score = case
     found = metrics.pixel_metrics(mask, score)
-    truth, flat = mask.ravel(), score.ravel()
-    precision, recall, _ = precision_recall_curve(truth, flat)
+    truth, values = flat(mask), flat(score)
+    precision, recall, _ = precision_recall_curve(truth, values)
     best_f1 = np.max(2 * precision * recall / np.maximum(precision + recall, 1e-300))
     expected = {
-        "pixel_auroc": roc_auc_score(truth, flat),
-        "pixel_ap": average_precision_score(truth, flat),
+        "pixel_auroc": roc_auc_score(truth, values),
+        "pixel_ap": average_precision_score(truth, values),
         "pixel_f1_max": best_f1,
         "aupro_0.30": slow_aupro(mask, score, 0.30),
         "aupro_0.05": slow_aupro(mask, score, 0.05),
@@ -152,6 +163,24 @@ def test_a_small_region_weighs_as_much_as_a_large_one():
     assert metrics.pixel_metrics(mask, score)["aupro_0.05"] == pytest.approx(0.5 + 0.5 * 0.025)
 
 
+def test_a_region_weighs_alike_in_a_large_and_in_a_small_image():
+    masks = [np.zeros((20, 30), bool), np.zeros((4, 5), bool)]
+    masks[0][:10, :10] = masks[1][0, 0] = True  # 100 pixels and 1
+    maps = [np.zeros(mask.shape, np.float32) for mask in masks]
+    maps[1][0, 0] = 1  # the small one is found first, then everything at once
+    found = metrics.pixel_metrics(masks, maps)
+    assert found["aupro_0.05"] == pytest.approx(0.5 + 0.5 * 0.025)
+    assert found["pixel_f1_max"] == pytest.approx(2 * 101 / (620 + 101))
+    assert found["pixel_ap"] == pytest.approx(1 / 101 + 100 / 101 * 101 / 620)
+
+
+def test_a_list_of_equal_sizes_is_an_array():
+    mask = blobs(24)
+    label, score, other = mask.any((1, 2)), scores_for(mask, 25), scores_for(mask, 26)
+    found = metrics.evaluate(label, label, list(mask), list(score), list(other))
+    assert found == metrics.evaluate(label, label, mask, score, other)
+
+
 def test_overlap_maps_replace_only_aupro():
     mask = blobs(15)
     label, good, other = mask.any((1, 2)), scores_for(mask, 16), scores_for(mask, 17)
@@ -187,6 +216,7 @@ def test_undefined_metrics_are_nan_and_say_why(labels, masks, reason, names):
     scores = np.arange(32, dtype=np.float32).reshape(2, 4, 4)
     found = metrics.evaluate(np.array(labels), scores.max((1, 2)), masks, scores)
     reasons = metrics.undefined(np.array(labels), masks)
+    assert metrics.undefined(np.array(labels), None if masks is None else [*masks]) == reasons
     assert set(found) == set(metrics.METRICS)
     assert {name for name, value in found.items() if np.isnan(value)} == set(reasons)
     assert all(reason in reasons[name] for name in names)
@@ -203,6 +233,13 @@ BAD_INPUT = {
     "image 0 ": ([0, 1], [0, 1], np.zeros((2, 4, 4), bool), _with_nan((2, 4, 4), (0, 3, 3))),
     "one label": ([0, 1, 1], [0, 1], np.zeros((2, 4, 4), bool), np.zeros((2, 4, 4))),
     "labels hold": ([0, 2], [0, 1], np.zeros((2, 4, 4), bool), np.zeros((2, 4, 4))),
+    "image 1 of .* mask .*4, 4.* map .*5, 4.* differ": (
+        [0, 1],
+        [0, 1],
+        [np.zeros((4, 4), bool)] * 2,
+        [np.zeros((4, 4)), np.zeros((5, 4))],
+    ),
+    "2 masks but 1 anomaly": ([0, 1], [0, 1], [np.zeros((4, 4), bool)] * 2, np.zeros((1, 4, 4))),
     "differ in shape": ([0, 1], [0, 1], np.zeros((2, 4, 4), bool), np.zeros((2, 4, 5))),
     "uint8": ([0, 1], [0, 1], np.zeros((2, 4, 4), np.uint8), np.zeros((2, 4, 4))),
     "3 masks": ([0, 1], [0, 1], np.zeros((3, 4, 4), bool), np.zeros((2, 4, 4))),

@@ -111,7 +111,11 @@ def test_drop_last_without_a_full_batch(tiny_config, tmp_path):
         ("train.batch_size", -1, "train.batch_size=-1"),
         ("train.clip_norm", -1.0, r"train\.clip_norm=-1\.0: must be 0"),
         ("cache.place", "gpu", r"cache\.place='gpu': choices are auto, device"),
-        ("cache.place", "host", r"cache\.place='host'.* data\.rotation_degrees=5\.0 .* to 0 or"),
+        (
+            "cache.place",
+            "host",
+            r"cache\.place='host'.*\(data\.rotation_degrees=5\.0\): turn that off or",
+        ),
         ("cache.dtype", "bfloat61", r"cache\.dtype='bfloat61': did you mean 'bfloat16'"),
         ("cache.memory_mb", -1, r"cache\.memory_mb=-1"),
         ("eval.scoring", "paper", "method cflow has calibrated and transductive"),

@@ -33,6 +33,7 @@ def without_times(rows):
 
 
 def test_a_run_leaves_what_it_promises(tiny_config, tmp_path):
+    tiny_config.eval.report_images = 20
     results = train(tiny_config, tmp_path / "run")
     path = tmp_path / "run"
     assert json.loads((path / "results.json").read_text()) == results
@@ -53,6 +54,8 @@ def test_a_run_leaves_what_it_promises(tiny_config, tmp_path):
         assert picture in markdown
         assert (path / picture).stat().st_size > 1000
     assert list((path / "tensorboard").iterdir())
+    page = (path / "report.html").read_text()
+    assert f"{100 * results['columns']['last']['pixel_auroc']:.1f}" in page
 
     again = summary.evaluate_workdir(path)
     assert again["columns"]["last"] == results["columns"]["last"]
@@ -61,6 +64,21 @@ def test_a_run_leaves_what_it_promises(tiny_config, tmp_path):
     assert other["columns"]["oracle"] == {}  # the run logged calibrated scores only
     assert other["columns"]["validation"] == {}
     assert train(tiny_config, path)["columns"]["last"] == results["columns"]["last"]
+
+
+def test_pixel_metrics_at_the_masks_own_size_and_other_image_scores(tiny_config, tmp_path):
+    tiny_config.train.epochs = 1
+    found = {}
+    for size, score in (("network", "method"), ("native", "top")):
+        tiny_config.eval.mask_size, tiny_config.eval.image_score = size, score
+        results = train(tiny_config, tmp_path / "run")
+        assert (results["mask_size"], results["image_score"]) == (size, score)
+        found[size] = results["columns"]["last"]
+    assert found["network"]["pixel_auroc"] != found["native"]["pixel_auroc"]
+    assert found["native"]["pixel_auroc"] == pytest.approx(found["network"]["pixel_auroc"], abs=0.1)
+    tiny_config.eval.mask_size = "original"
+    with pytest.raises(UserError, match=r"eval\.mask_size='original'"):
+        train(tiny_config, tmp_path / "run")
 
 
 def test_images_held_out_choose_the_epoch_of_a_column(tiny_config, tmp_path):
@@ -194,7 +212,7 @@ def test_load_config_restores_a_run(tiny_config, tmp_path):
         workdir.load_config(path)
     (path / "config.json").write_text('{"data": {}, "seed": 0}')
     with pytest.raises(
-        UserError, match="has no cache, encoder, eval, method, train: another version"
+        UserError, match="has no cache, encoder, eval, method, synthesis, train: another"
     ):
         workdir.load_config(path)
     with pytest.raises(UserError, match="is not a workdir"):

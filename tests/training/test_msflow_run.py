@@ -27,7 +27,7 @@ def _config(image_root):
     config.method.blocks, config.method.condition = (1, 1), 4
     config.train.epochs, config.train.batch_size = 3, 4
     config.train.schedule.warmup_meta_epochs = 0
-    config.eval.pictures_per_kind = 1
+    config.eval.pictures_per_kind, config.eval.report_images = 1, 0
     return config
 
 

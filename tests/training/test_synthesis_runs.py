@@ -31,7 +31,7 @@ def recipe(method, image_root):
     config.method.update(SMALL[method])
     config.train.epochs, config.train.batch_size = 3, 4
     config.train.learning_rate = 1e-3
-    config.eval.pictures_per_kind = 0
+    config.eval.pictures_per_kind, config.eval.report_images = 0, 0
     return config
 
 

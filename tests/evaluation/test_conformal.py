@@ -1,0 +1,76 @@
+"""Conformal decisions: exact validity by enumeration, ties, and what few images can promise."""
+
+import math
+
+import numpy as np
+import pytest
+
+from flowad_jax.errors import UserError
+from flowad_jax.evaluation import conformal
+
+RATES = (0.01, 0.05, 0.1, 0.2, 0.25, 0.5, 0.9)
+
+
+def test_worked_example():
+    normal = np.array([3.0, 1.0, 2.0, 4.0])
+    scores = np.array([0.0, 2.0, 2.5, 4.0, 9.0])
+    np.testing.assert_allclose(conformal.p_values(scores, normal), [1, 0.8, 0.6, 0.4, 0.2])
+    assert conformal.threshold(normal, 0.2) == 4.0
+    assert conformal.threshold(normal, 0.4) == 3.0
+    assert conformal.threshold(normal, 0.19) == math.inf
+
+
+@pytest.mark.parametrize("values", [range(9), [1, 1, 2, 2, 2, 3], [5] * 4, [1.0, 2.0]])
+@pytest.mark.parametrize("rate", RATES)
+def test_each_image_as_the_new_one(values, rate):
+    """Exchangeable images: any is as likely to be the new one, so the rate is a count."""
+    values = np.array(values, float)
+    alarms = []
+    for new in range(len(values)):
+        normal = np.delete(values, new)
+        p_value = conformal.p_values(values[new : new + 1], normal)[0]
+        alarms.append(p_value <= rate)
+        assert alarms[-1] == (values[new] > conformal.threshold(normal, rate))
+    assert np.mean(alarms) <= rate
+    if len(set(values)) == len(values):  # without ties nothing is given away
+        assert np.mean(alarms) == math.floor(len(values) * rate) / len(values)
+
+
+def test_no_held_out_image_promises_nothing():
+    assert conformal.p_values(np.array([7.0]), np.zeros(0)) == [1.0]
+    assert conformal.threshold(np.zeros(0), 0.5) == math.inf
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, -1, 2, math.nan])
+def test_a_rate_that_is_none(rate):
+    with pytest.raises(UserError, match=r"false_alarm_rate=.*lies between 0 and 1"):
+        conformal.threshold(np.ones(3), rate)
+
+
+def test_the_interval_holds_over_draws():
+    rng = np.random.default_rng(0)
+    count, rate = 99, 0.1
+    low, high = conformal.true_rate_interval(count, rate)
+    thresholds = [conformal.threshold(rng.uniform(size=count), rate) for _ in range(4000)]
+    true_rates = 1 - np.array(thresholds)  # of new images that are uniform, too
+    inside = np.mean((low <= true_rates) & (true_rates <= high))
+    assert inside == pytest.approx(0.9, abs=0.02)  # four standard errors
+    assert np.mean(true_rates) == pytest.approx(0.1, abs=0.002)
+    assert conformal.true_rate_interval(count, 0.001) == (0.0, 0.0)
+
+
+def test_the_binomial_interval_is_the_exact_one():
+    # 0 of n: 1 - (alpha / 2) ** (1 / n)
+    assert conformal.binomial_interval(0, 20) == pytest.approx((0, 1 - 0.025 ** (1 / 20)))
+    low, high = conformal.binomial_interval(5, 50)
+    assert low < 0.1 < high
+
+
+def test_a_card_falls_back_on_what_can_be_promised():
+    image, peak = np.arange(19.0), 2 * np.arange(19.0)
+    card = conformal.card(image, peak, 0.01)
+    assert (card["false_alarm_rate"], card["promised"], card["images"]) == (0.01, 0.05, 19)
+    assert (card["image"], card["pixel"]) == (18.0, 36.0)
+    asked = conformal.card(image, peak, 0.1)
+    assert (asked["promised"], asked["image"]) == (0.1, 17.0)
+    assert asked["interval"][0] < 0.1 < asked["interval"][1]
