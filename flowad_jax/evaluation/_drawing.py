@@ -90,7 +90,7 @@ def row(axes: list, image: np.ndarray, mask: np.ndarray, score: np.ndarray, limi
     covered = Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BOX)
     truth = np.asarray(covered) > 0
     level = np.clip((score - limits.low) / (limits.high - limits.low), 0, 1)
-    pictures = (small, np.repeat(truth[..., None], 3, -1) * 1.0, HEAT(level), _blend(small, level))
+    pictures = (small, np.repeat(truth[..., None], 3, -1) * 1.0, HEAT(level), blend(small, level))
     for cell, shown in zip(axes, pictures, strict=True):
         cell.imshow(shown, interpolation="nearest")
         cell.set(xticks=[], yticks=[], anchor="N")
@@ -225,7 +225,7 @@ def _colour_bar(axes: Any, limits: Limits) -> None:
     bar.outline.set_visible(False)
 
 
-def _blend(image: np.ndarray, level: np.ndarray) -> np.ndarray:
+def blend(image: np.ndarray, level: np.ndarray) -> np.ndarray:
     """The grey image under the heat map, which is transparent where the score is usual."""
     grey = image.mean(axis=-1, keepdims=True) / 255
     opacity = 0.75 * np.clip((level[..., None] - 0.3) / 0.4, 0, 1)

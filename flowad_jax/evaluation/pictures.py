@@ -1,7 +1,7 @@
 """Pictures of a test set: panels of the easiest and hardest images, curves, score distributions.
 
-This file decides what to show; ``_drawing.py`` decides how it looks and is the only importer of
-matplotlib, at the first picture, because training need not wait for it.
+This file decides what to show; ``_drawing.py`` decides how it looks and imports matplotlib at the
+first picture, because training need not wait for it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def save_panels(
         only the chosen records are decoded.
       maps: (N, H, W) anomaly maps.
       scores: (N,) image scores.
-      threshold: image score from which an image counts as anomalous, if one was fixed.
+      threshold: image score above which an image counts as anomalous, if one was fixed.
       per_kind: images taken from either end of a kind.
 
     Returns:
@@ -132,7 +132,7 @@ def save_histogram(
       labels: (N,) 0 for good and 1 for anomalous.
       kinds: N names of the kinds.
       scores: (N,) image scores.
-      threshold: image score from which an image counts as anomalous, if one was fixed.
+      threshold: image score above which an image counts as anomalous, if one was fixed.
 
     Returns:
       The path as ``save_panels`` does.
@@ -214,7 +214,7 @@ def _meaning(index: int, labels: np.ndarray, scores: np.ndarray) -> str:
 
 
 def _outcome(label: int, score: float, threshold: float) -> str:
-    alarm = bool(score >= threshold)
+    alarm = bool(score > threshold)
     return (("missed", "detected") if label else ("passed", "false alarm"))[alarm]
 
 
