@@ -1,0 +1,215 @@
+"""What predict.py does: reads images, has them judged, writes what was found."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from flowad_jax.data.record import WHITE, read_image
+from flowad_jax.errors import UserError
+from flowad_jax.serving import detector as detectors
+from flowad_jax.serving import outputs, watch
+from flowad_jax.serving.detector import Detector, Prediction
+from flowad_jax.serving.outputs import Judged, Output, Unreadable
+from flowad_jax.training import workdir
+from flowad_jax.training.interrupt import Signals
+
+log = logging.getLogger("flowad_jax")
+
+DONE, FAULTY, ANOMALOUS = 0, 1, 3
+READERS = 2  # threads that decode the next batch during this one
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to judge and where to write; see the flags of predict.py.
+
+    Attributes:
+      workdir: folder of a finished run.
+      inputs: files, folders and patterns.
+      output: folder for what is found.
+      false_alarm_rate: None for that of the run.
+      tile: judge large images in overlapping tiles.
+      save: which of ``heatmap``, ``overlay`` and ``map`` to write.
+      map_format: ``"tiff"`` or ``"npy"``.
+      watch: go on with images that arrive in the folders.
+      interval: seconds between two looks for them.
+      fail_on_anomaly: let the exit code tell whether an image is anomalous.
+    """
+
+    workdir: str
+    inputs: Sequence[str]
+    output: str
+    false_alarm_rate: float | None = None
+    tile: bool = False
+    save: Sequence[str] = tuple(outputs.FOLDERS)
+    map_format: str = outputs.MAP_FORMATS[0]
+    watch: bool = False
+    interval: float = 1.0
+    fail_on_anomaly: bool = False
+
+
+class _Decoded(NamedTuple):
+    """An image file and its pixels."""
+
+    path: Path
+    modified: int | None
+    image: np.ndarray
+
+
+def run(job: Job) -> int:
+    """Judges all images of a job, or those that arrive until a signal ends it.
+
+    An image that cannot be read gets a line on standard error and one in the output.
+
+    Returns:
+      The exit code: 0; 1 if an image could not be read; 3 if asked for and one is anomalous; 128
+      plus the signal that ended a job before all images were judged.
+
+    Raises:
+      UserError: there is no detector, no image, or no place to write; nothing was changed.
+    """
+    folder, inputs = Path(job.output), watch.split(job.inputs)
+    earlier = outputs.look(folder)
+    if job.watch:
+        watch.check_folders(inputs)
+        paths = []
+    else:
+        paths = watch.find(inputs, folder)
+    detector = detectors.load(job.workdir, job.false_alarm_rate)
+    about = {"workdir": str(Path(job.workdir).absolute()), "method": detector.name}
+    if job.watch:
+        _check_same(folder, earlier, {**about, "calibration": detector.thresholds})
+    with Signals() as signals:
+        output = Output(folder, about, detector.thresholds, job.save, job.map_format, job.watch)
+        work = _Work(job, detector, output, signals)
+        if job.watch:
+            _follow(work, inputs, earlier)
+        else:
+            work.judge(paths)
+        return work.finish(len(paths))
+
+
+class _Work:
+    """One call of `run`: judges batch by batch and keeps count."""
+
+    def __init__(self, job: Job, detector: Detector, output: Output, signals: Signals):
+        self.job, self.signals = job, signals
+        self._detector, self._output = detector, output
+        self._before = output.counts.copy()
+        options = workdir.load_config(job.workdir).data.options
+        self._white = options.get("white", WHITE)
+
+    def judge(self, paths: Sequence[Path]) -> None:
+        """Judges images, as many at once as the detector computes; stops early at a signal."""
+        size = self._detector.batch_size
+        batches = [paths[first : first + size] for first in range(0, len(paths), size)]
+        quiet = True if self.job.watch else None  # None: quiet unless on a terminal
+        with tqdm(total=len(paths), desc="predict", unit="img", disable=quiet) as bar:
+            for files in _read_ahead(batches, self._read):
+                self._judge_batch(files)
+                bar.update(len(files))
+                if self.signals.received:
+                    break
+
+    def finish(self, asked: int) -> int:
+        """Writes the last summary, prints one line and returns the exit code."""
+        found = self._output.counts - self._before
+        stopped = self.signals.received and not self.job.watch and found.total() < asked
+        self._output.summarise(finished=not stopped)
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(found.items()))
+        of = f" of {asked}" if stopped else ""
+        print(f"{found.total()}{of} images: {kinds or 'none'}; see {self.job.output}")
+        if stopped:
+            return 128 + self.signals.received
+        if found["unreadable"]:
+            return FAULTY
+        return ANOMALOUS if self.job.fail_on_anomaly and found["anomalous"] else DONE
+
+    def _read(self, path: Path) -> _Decoded | Unreadable:
+        stamp = watch.modified(path)  # before reading: a later change makes the file new again
+        try:
+            return _Decoded(path, stamp, read_image(path, self._white))
+        except UserError as error:
+            return Unreadable(path, str(error))
+
+    def _judge_batch(self, files: Sequence[_Decoded | Unreadable]) -> None:
+        decoded = [file for file in files if isinstance(file, _Decoded)]
+        started = time.perf_counter()
+        verdicts = iter(self._predict([file.image for file in decoded]))
+        seconds = (time.perf_counter() - started) / max(1, len(decoded))
+        results: list[Judged | Unreadable] = []
+        for file in files:
+            if isinstance(file, Unreadable):
+                results.append(file)
+            elif isinstance(verdict := next(verdicts), UserError):
+                results.append(Unreadable(file.path, f"cannot judge '{file.path}': {verdict}"))
+            else:
+                results.append(Judged(*file, verdict, seconds))
+        if self.job.watch:  # whoever took a file away does not want it judged
+            results = [r for r in results if isinstance(r, Judged) or r.path.exists()]
+        self._output.add(results)
+        for result in results:
+            if isinstance(result, Unreadable):
+                tqdm.write(f"error: {result.reason}", file=sys.stderr)
+
+    def _predict(self, images: list[np.ndarray]) -> list[Prediction | UserError]:
+        """Judges images; one that the detector refuses does not take the others with it."""
+        try:
+            return [*self._detector.predict(images, tile=self.job.tile)] if images else []
+        except UserError as error:
+            if len(images) == 1:
+                return [error]
+            return [verdict for image in images for verdict in self._predict([image])]
+
+
+def _follow(work: _Work, folders: Sequence[str], earlier: outputs.Earlier) -> None:
+    """Judges images as they arrive; those in the lines of an earlier call are not new."""
+    known = {line["path"]: line["modified"] for line in earlier.lines if line.get("modified")}
+    job, signals = work.job, work.signals
+    log.info("watching %s; Ctrl-C ends it", ", ".join(folders))
+    arrived = watch.arrivals(
+        folders, Path(job.output), job.interval, lambda: bool(signals.received), known
+    )
+    for paths in arrived:
+        work.judge(paths)
+
+
+def _read_ahead(
+    batches: Iterable[Sequence[Path]], read: Callable[[Path], _Decoded | Unreadable]
+) -> Iterator[list[_Decoded | Unreadable]]:
+    """Yields decoded batches while threads decode the next one; two are in memory at most."""
+    waiting: deque[list[Future[_Decoded | Unreadable]]] = deque()
+    pool = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
+    try:
+        for paths in batches:
+            waiting.append([pool.submit(read, path) for path in paths])
+            if len(waiting) > 1:
+                yield [future.result() for future in waiting.popleft()]
+        while waiting:
+            yield [future.result() for future in waiting.popleft()]
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _check_same(folder: Path, earlier: outputs.Earlier, wanted: dict[str, Any]) -> None:
+    """Lines of two detectors, or of two thresholds, must not mix."""
+    # As JSON has it: a tuple is a list there.
+    if earlier.summary and json.loads(json.dumps(wanted)) != {
+        key: earlier.summary.get(key) for key in wanted
+    }:
+        raise UserError(
+            f"--output: {folder} holds predictions of another detector or false-alarm rate: choose "
+            "another folder to watch into"
+        )

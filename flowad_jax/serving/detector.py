@@ -1,0 +1,215 @@
+"""A trained detector: images in, decisions out.
+
+import flowad_jax
+
+detector = flowad_jax.load("runs/screws", false_alarm_rate=0.05)
+for prediction in detector.predict(["new/1.png", "new/2.png"]):
+print(prediction.p_value, prediction.anomalous, prediction.regions)
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from flowad_jax.data import transforms
+from flowad_jax.data.record import WHITE, read_image
+from flowad_jax.errors import UserError
+from flowad_jax.evaluation import conformal
+from flowad_jax.evaluation.fitted import Fitted, from_json
+from flowad_jax.serving import regions, tiling
+from flowad_jax.serving.regions import Region
+from flowad_jax.training import state, workdir
+from flowad_jax.training.checkpoint import Checkpoints
+from flowad_jax.training.model import Model, build_model
+from flowad_jax.types import Scores, Tree
+
+log = logging.getLogger("flowad_jax")
+
+ImageLike = np.ndarray | str | Path
+
+
+class Prediction(NamedTuple):
+    """What a detector says about one image.
+
+    Attributes:
+      score: larger is more anomalous.
+      p_value: how often a good image scores as high; None if training held no images out.
+      anomalous: whether the p-value is at most the false-alarm rate; None without p-value.
+      map: (H, W) float32 at the image's own size.
+      regions: where the map exceeds the pixel threshold, highest peak first.
+    """
+
+    score: float
+    p_value: float | None
+    anomalous: bool | None
+    map: np.ndarray
+    regions: tuple[Region, ...]
+
+
+def load(workdir_path: str | Path, false_alarm_rate: float | None = None) -> Detector:
+    """Loads the detector that a run of ``train.py`` ended with.
+
+    Args:
+      workdir_path: folder of the run.
+      false_alarm_rate: largest probability of calling a good image anomalous; None for that of
+        the run's config.
+
+    Raises:
+      UserError: the folder holds no finished run, or the encoder's weights are not at hand.
+    """
+    path = Path(workdir_path).absolute()
+    with workdir.complete(path):
+        return _load(path, false_alarm_rate)
+
+
+def _load(path: Path, false_alarm_rate: float | None) -> Detector:
+    config = workdir.load_config(path)
+    rate = config.eval.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
+    conformal.check_rate(rate)
+    model = build_model(config)
+    with closing(Checkpoints(path)) as checkpoints:
+        trained, position, meta = state.restored(model, checkpoints)
+    if "fitted" not in meta or position.epoch < config.train.epochs:
+        raise UserError(
+            f"the run in {path} stands at epoch {position.epoch} of {config.train.epochs}: "
+            "finish it with the same train.py command"
+        )
+    variables = {"params": trained.params, "constants": trained.constants}
+    return Detector(model, variables, from_json(meta["fitted"]), rate)
+
+
+class Detector:
+    """Judges images, each by itself: its score does not depend on the others, nor on their order.
+
+    Attributes:
+      name: of the method.
+      image_size: side of the square that images are resized to.
+      batch_size: images that are computed at once.
+      thresholds: the calibration card, see `conformal.card`; empty if training held no images out.
+    """
+
+    def __init__(self, model: Model, variables: Tree, fitted: Fitted, rate: float):
+        """Takes the parts; `load` finds them."""
+        self._model, self._variables, self._fitted = model, variables, fitted
+        self.name: str = model.config.method.name
+        self.image_size = model.image_size
+        self.batch_size: int = model.config.eval.batch_size
+        # A method that sees images gets them as one more map, which has no likelihoods.
+        self._white: int = model.config.data.options.get("white", WHITE)
+        self._scales = len(model.feature_shapes) - model.method.sees_images
+        self.thresholds: dict[str, Any] = {}
+        if len(fitted.image):
+            self.thresholds = conformal.card(fitted.image, fitted.peak, rate)
+            _warn(self.thresholds)
+        else:
+            log.warning("training held no images out (data.holdout=0): scores without decisions")
+
+    def predict(self, images: Sequence[ImageLike], tile: bool = False) -> list[Prediction]:
+        """Judges images.
+
+        Args:
+          images: (H, W, 3) uint8 arrays of any size, or files that Pillow reads.
+          tile: cut images into overlapping tiles of the training size instead of resizing them,
+            see `tiling`. The score is that of the most anomalous tile, and the p-value pays for
+            looking at all of them.
+
+        Raises:
+          UserError: a file cannot be read, or an array is no such image.
+        """
+        if tile:
+            return [self._predict_tiled(self._pixels(image)) for image in images]
+        found: list[Prediction] = []
+        for first in range(0, len(images), self.batch_size):
+            pixels = [self._pixels(image) for image in images[first : first + self.batch_size]]
+            found += self._predict(pixels)
+        return found
+
+    def _predict(self, images: list[np.ndarray]) -> Iterator[Prediction]:
+        scores = self._aggregate(self.log_probs(images))
+        p_values = self._p_values(scores.image)
+        for row, image in enumerate(images):
+            anomaly_map = _resized(scores.pixel[row], image.shape[:2])
+            yield self._prediction(scores.image[row], p_values[row], anomaly_map)
+
+    def _predict_tiled(self, image: np.ndarray) -> Prediction:
+        size, sides = self.image_size, [x.shape[1] for x in self._model.feature_shapes]
+        step = tiling.coarsest_stride(size, sides[: self._scales])
+        tiles = tiling.plan(image.shape[:2], size, tiling.default_overlap(size, step), step)
+        stitcher, pieces = tiling.Stitcher(tiles), tiling.cut(image, tiles)
+        found: list[float] = []
+        while batch := list(itertools.islice(pieces, self.batch_size)):
+            maps = self.log_probs(batch)  # resizing them changes nothing
+            for row in range(len(batch)):
+                stitcher.add(len(found) + row, [scale[row] for scale in maps])
+            found += list(self._aggregate(maps).image)
+        stitched, padded = stitcher.result()
+        pixel = self._aggregate([scale[None] for scale in stitched], padded).pixel[0]
+        height, width = tiles.size
+        p_value = self._p_values(np.array(found))
+        return self._prediction(
+            max(found),
+            tiling.family_wise(p_value) if self.thresholds else None,
+            pixel[:height, :width].astype(np.float32),
+        )
+
+    def _pixels(self, image: ImageLike) -> np.ndarray:
+        if isinstance(image, str | Path):
+            return read_image(image, self._white)
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
+            shape = getattr(image, "shape", "?")
+            kind = getattr(image, "dtype", type(image).__name__)
+            raise UserError(f"an image is {kind} of shape {shape}: give (H, W, 3) uint8, or a file")
+        return image
+
+    def _aggregate(
+        self, log_probs: Sequence[np.ndarray], size: tuple[int, int] | None = None
+    ) -> Scores:
+        return self._model.evaluator.aggregate(log_probs, self._fitted.calibration, size)
+
+    def log_probs(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Likelihood maps of up to ``batch_size`` images: L arrays (N, h, w)."""
+        size, name = self.image_size, self._model.config.data.filter
+        pixels = np.stack([transforms.resize_image(image, size, name) for image in images])
+        # Always the same shape: compiled once, and computed alike in every batch.
+        padded = np.resize(pixels, (self.batch_size, *pixels.shape[1:]))
+        batch = transforms.normalize(padded, self._model.mean, self._model.std)
+        maps = self._model.encode(self._model.encoder.variables, batch)
+        wide = tuple(x.astype(np.float32) for x in maps)  # they may be kept in half precision
+        out = self._model.evaluator.log_probs(self._variables, wide)
+        return [scale[: len(images)] for scale in out]
+
+    def _p_values(self, scores: np.ndarray) -> np.ndarray:
+        return conformal.p_values(scores, self._fitted.image)
+
+    def _prediction(self, score: float, p_value: float | None, pixels: np.ndarray) -> Prediction:
+        if not self.thresholds or p_value is None:
+            return Prediction(float(score), None, None, pixels, ())
+        anomalous = bool(p_value <= self.thresholds["promised"])
+        found = regions.find(pixels, self.thresholds["pixel"])
+        return Prediction(float(score), float(p_value), anomalous, pixels, found)
+
+
+def _resized(anomaly_map: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """A map (h, w) at another size; linear, so that no value exceeds those of the map."""
+    height, width = size
+    picture = Image.fromarray(anomaly_map.astype(np.float32))
+    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _warn(card: dict[str, Any]) -> None:
+    if card["promised"] > card["false_alarm_rate"]:
+        log.warning(
+            "%d held-out images cannot promise a false-alarm rate below %.3g: using that instead "
+            "of %.3g; raise data.holdout or train on more images",
+            card["images"],
+            card["promised"],
+            card["false_alarm_rate"],
+        )

@@ -1,0 +1,92 @@
+"""Heat map, overlay and raw map of one image, in the colours of the evaluation's pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageColor
+from scipy import ndimage
+
+from flowad_jax.evaluation import _drawing as draw
+
+HEADROOM = 2.0  # end of the colour scale, in pixel thresholds
+STRIP = 1 << 20  # pixels coloured at once; as floats they take ten times the memory of the image
+
+
+def scale_of(thresholds: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Colour scale for all images of a detector, from 0 to twice its pixel threshold.
+
+    No image has a say in it, so that a colour means the same everywhere: in the middle is the
+    threshold, as in the pictures of an evaluation is the end of what is usual.
+
+    Args:
+      thresholds: calibration card of the detector, see `conformal.card`.
+
+    Returns:
+      ``{"low", "high", "from"}``, or None where the detector has no threshold.
+    """
+    pixel = thresholds.get("pixel")
+    if pixel is None or not pixel > 0:
+        return None
+    return {"low": 0.0, "high": HEADROOM * pixel, "from": f"{HEADROOM:g} x pixel threshold"}
+
+
+def scale_to(value: float, origin: str) -> dict[str, Any]:
+    """Colour scale from 0 to a value, for a detector without thresholds."""
+    return {"low": 0.0, "high": value if 0 < value < math.inf else 1.0, "from": origin}
+
+
+def heatmap(values: np.ndarray, high: float) -> Image.Image:
+    """A map (H, W) in colours, from 0 to ``high``."""
+    return _in_strips(values, lambda rows: draw.HEAT(_level(values[rows], high))[..., :3])
+
+
+def overlay(
+    image: np.ndarray, values: np.ndarray, high: float, threshold: float | None
+) -> Image.Image:
+    """The image in grey under its heat map, with the outlines of its regions.
+
+    Args:
+      image: (H, W, 3) uint8.
+      values: (H, W) its map.
+      high: end of the colour scale.
+      threshold: of the regions; None draws no outlines.
+    """
+    picture = _in_strips(values, lambda rows: draw.blend(image[rows], _level(values[rows], high)))
+    if threshold is not None:
+        inside = values > threshold
+        # Thicker on large images, which are looked at from further away.
+        width = max(1, round(max(values.shape) / 500))
+        # Pixels beyond the border count as inside: a region that leaves the image stays open there.
+        core = ndimage.binary_erosion(inside, iterations=width, border_value=1)
+        line = Image.fromarray(inside & ~core)
+        picture.paste(ImageColor.getrgb(draw.CONTOUR), (0, 0), line)
+    return picture
+
+
+def save_map(path: Path, values: np.ndarray) -> None:
+    """Writes a map (H, W) as 32-bit floats, as a TIFF or NumPy file by the suffix of the path."""
+    values = np.ascontiguousarray(values, np.float32)
+    if path.suffix == ".npy":
+        np.save(path, values)
+    else:
+        Image.fromarray(values).save(path, compression="tiff_adobe_deflate")
+
+
+def _level(values: np.ndarray, high: float) -> np.ndarray:
+    return np.clip(values / high, 0, 1)
+
+
+def _in_strips(values: np.ndarray, colour: Callable[[slice], np.ndarray]) -> Image.Image:
+    """Colours a picture (H, W, 3) in [0, 1] some rows at a time."""
+    height, width = values.shape
+    step = max(1, STRIP // width)
+    picture = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, step):
+        rows = slice(top, top + step)
+        picture[rows] = np.rint(255 * colour(rows))
+    return Image.fromarray(picture)

@@ -1,0 +1,136 @@
+"""A trained detector: the same scores as the evaluation, one image at a time."""
+
+import json
+import logging
+import shutil
+
+import numpy as np
+import pytest
+
+import flowad_jax
+from flowad_jax.data.record import read_image
+from flowad_jax.errors import UserError
+from flowad_jax.serving import regions
+from flowad_jax.training import summary
+from flowad_jax.training.checkpoint import Checkpoints
+from flowad_jax.training.state import restored
+from flowad_jax.training.system import build
+from flowad_jax.training.workdir import load_config
+
+
+@pytest.fixture(scope="module", name="detector")
+def _detector(run):
+    return flowad_jax.load(run[0] / "run")
+
+
+def test_scores_are_those_of_the_evaluation(run, detector, files):
+    system = build(load_config(run[0] / "run"))
+    checkpoints = Checkpoints(run[0] / "run")
+    state, _, _ = restored(system, checkpoints)
+    checkpoints.close()
+    fitted = summary.fit(system, state, system.features)
+    scored = summary.score(system, state, system.features, fitted)
+    found = detector.predict(files)
+    np.testing.assert_allclose([p.score for p in found], scored.scores.image, rtol=1e-5)
+    assert [p.map.shape for p in found] == [(40, 36)] * 6
+    card = run[1]["thresholds"]
+    flagged = [p.anomalous for p in found]
+    assert card["test"]["false_alarms"] == sum(flagged[:3])
+    assert card["test"]["detected"] == sum(flagged[3:])
+    assert {k: v for k, v in card.items() if k != "test"} == detector.thresholds
+
+
+def test_a_score_depends_on_its_image_alone(detector, files):
+    together = detector.predict(files)
+    alone = [detector.predict([file])[0] for file in files]
+    backwards = detector.predict(files[::-1])[::-1]
+    for others in (alone, backwards):
+        for one, other in zip(together, others, strict=True):
+            assert one.score == other.score
+            np.testing.assert_array_equal(one.map, other.map)
+
+
+def test_files_and_arrays_are_the_same(detector, files):
+    by_path, by_name, by_pixels = (
+        detector.predict([form])[0] for form in (files[4], str(files[4]), read_image(files[4]))
+    )
+    assert by_path.score == by_name.score == by_pixels.score
+    assert by_path.regions == by_pixels.regions
+
+
+def test_decisions_follow_the_threshold(detector, files):
+    for prediction in detector.predict(files):
+        assert prediction.anomalous == (prediction.score > detector.thresholds["image"])
+        assert prediction.anomalous == (prediction.p_value <= 0.3)
+        assert bool(prediction.regions) == bool(
+            np.any(prediction.map > detector.thresholds["pixel"])
+        )
+
+
+def test_few_images_promise_little(run, caplog):
+    with caplog.at_level(logging.WARNING, "flowad_jax"):
+        detector = flowad_jax.load(run[0] / "run", false_alarm_rate=0.01)
+    assert detector.thresholds["promised"] == 0.2  # four held-out images
+    assert "4 held-out images cannot promise a false-alarm rate below 0.2" in caplog.text
+    with pytest.raises(UserError, match="false_alarm_rate=2"):
+        flowad_jax.load(run[0] / "run", false_alarm_rate=2)
+
+
+def test_images_of_other_kinds_are_refused(detector, pixels):
+    for wrong in (pixels[..., 0], pixels.astype(np.float32), "none.png", pixels[..., :2]):
+        with pytest.raises(UserError):
+            detector.predict([wrong])
+    assert detector.predict([]) == []
+    (prediction,) = detector.predict([pixels])
+    assert prediction.map.shape == (50, 70)
+
+
+def test_a_run_that_is_not_finished(run, tmp_path):
+    shutil.copytree(run[0] / "run", tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["train"]["epochs"] = 5
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    # It still has the constants of epoch 4, but the state of a run under way must not decide.
+    with pytest.raises(UserError, match="stands at epoch 4 of 5: finish it"):
+        flowad_jax.load(tmp_path / "run")
+    with pytest.raises(UserError, match="is not a workdir"):
+        flowad_jax.load(tmp_path)
+
+
+def test_tiles_of_a_large_image(run, detector, pixels):
+    tile = np.ascontiguousarray(pixels[:32, :32])
+    resized, cut = (detector.predict([tile], tile=choice)[0] for choice in (False, True))
+    assert cut.score == pytest.approx(resized.score, rel=1e-6)  # one tile, as large as the image
+    np.testing.assert_allclose(cut.map, resized.map, rtol=1e-5, atol=1e-6)
+    assert cut.p_value == resized.p_value
+    (large,) = detector.predict([pixels], tile=True)
+    assert large.map.shape == (50, 70)
+    assert large.score >= detector.predict([tile], tile=True)[0].score * (1 - 1e-6)
+    # Overlapping tiles of 32 in 50 x 70, each compared with the four held-out images.
+    assert large.p_value in {min(1.0, 12 * count / 5) for count in range(1, 6)} | {
+        min(1.0, 6 * count / 5) for count in range(1, 6)
+    }
+    without = flowad_jax.load(run[0] / "run")
+    without.thresholds = {}
+    assert without.predict([pixels], tile=True)[0].p_value is None
+
+
+def test_a_run_of_another_version_is_named(run, tmp_path):
+    shutil.copytree(run[0] / "run", tmp_path / "run")
+    file = tmp_path / "run" / "config.json"
+    config = json.loads(file.read_text())
+    del config["eval"]["image_score"]
+    file.write_text(json.dumps(config))
+    for use in (flowad_jax.load, summary.evaluate_workdir):
+        with pytest.raises(UserError, match=r"config\.json lacks a key .*image_score.*another"):
+            use(tmp_path / "run")
+
+
+def test_regions_are_boxes_in_pixels():
+    values = np.zeros((9, 12), np.float32)
+    values[1:3, 4:7], values[2, 5] = 1.0, 3.0
+    values[5, 9] = values[6, 10] = 2.0  # they touch at a corner
+    first, second = regions.find(values, 0.5)
+    assert first == (4, 1, 7, 3, 6, 3.0)
+    assert second == (9, 5, 11, 7, 2, 2.0)
+    assert regions.find(values, 3.0) == ()
