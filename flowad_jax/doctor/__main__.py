@@ -1,0 +1,126 @@
+r"""Says what is wrong with an installation, a data folder or a run, and what to do about it.
+
+python -m flowad_jax.doctor
+    versions, devices, free memory and disk, embedded weights
+python -m flowad_jax.doctor --data=/path/to/images --category=screws
+    counts, unreadable files, masks, mixed modes, duplicates between train and test
+python -m flowad_jax.doctor --data=/path/to/images --set=normal=ok --set=masks=none
+    the same for all categories, with options of the layout as in data.options
+python -m flowad_jax.doctor --data=/path/to/magnetic_tile --name=magnetic_tile
+    another layout
+python -m flowad_jax.doctor --workdir=runs/screws
+    checkpoints, finished or not, results, whether config, data and weights still fit
+
+A problem is two lines: what is wrong, and behind -> what to do. Everything is only read.
+Exit code: 0 nothing is wrong, 1 there are problems, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import io
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from flowad_jax.doctor.findings import Section
+from flowad_jax.errors import UserError
+
+_LAYOUTS = "folder, mvtec, visa, btad, dagm, magnetic_tile, textures"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports wrong usage in one line, as the scripts do."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message}; see --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Looks at what is asked for, prints what it finds, and exits."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    stray = [f"--{k}" for k in ("name", "category", "set") if getattr(args, k) is not None]
+    if stray and args.data is None:
+        parser.error(f"{stray[0]} needs --data=FOLDER")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")
+    problems = 0
+    try:
+        for section in _sections(args):
+            print(section, flush=True)
+            problems += len(section.problems)
+    except UserError as error:
+        parser.error(str(error))
+    except ImportError as error:
+        print(f"error: {error}; run 'python -m flowad_jax.doctor' without flags", file=sys.stderr)
+        raise SystemExit(1) from None
+    except OSError as error:
+        print(f"error: {error}; check the permissions", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("interrupted; nothing was changed", file=sys.stderr)
+        raise SystemExit(130) from None
+    print(f"{problems} problem{'s' * (problems != 1)} found" if problems else "nothing is wrong")
+    raise SystemExit(1 if problems else 0)
+
+
+def _sections(args: argparse.Namespace) -> Iterator[Section]:
+    """What the flags ask for; imports are late, as the installation may be what is broken."""
+    if args.data is None and args.workdir is None:
+        from flowad_jax.doctor import machine
+
+        yield machine.examine(Path.cwd())
+    if args.data is not None:
+        from flowad_jax.doctor import data
+
+        name = "folder" if args.name is None else args.name
+        yield from data.examine(args.data, name, args.category, _options(args.set or []))
+    if args.workdir is not None:
+        from flowad_jax.doctor import workdir
+
+        yield workdir.examine(args.workdir)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m flowad_jax.doctor",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--data", metavar="FOLDER", help="data folder to look at, as data.root")
+    add("--name", help=f"its layout, as data.name: {_LAYOUTS} [folder]")
+    add("--category", help="one of its categories [all that are there]")
+    add(
+        "--set",
+        action="append",
+        metavar="OPTION=VALUE",
+        help="an option of the layout, e.g. --set=normal=ok; may be repeated",
+    )
+    add("--workdir", metavar="FOLDER", help="folder of a run made by train.py")
+    return parser
+
+
+def _options(words: Sequence[str]) -> dict[str, Any]:
+    """Options of a layout; values are Python literals or plain words."""
+    options: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"--set={word}: write --set=OPTION=VALUE")
+        try:
+            options[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[name] = value
+    return options
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""The folder of a run: what is in it, whether it is complete, and whether it can still be used.
+
+Everything is read from files: opening the checkpoints as training does would create folders.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ml_collections import config_dict
+
+from flowad_jax import lookup
+from flowad_jax.doctor.findings import Section
+from flowad_jax.errors import UserError
+from flowad_jax.evaluation.results import METRICS
+from flowad_jax.features import memory
+from flowad_jax.training import checkpoint, state, system, workdir
+from flowad_jax.training import logging as metrics_log
+
+_AGAIN = "give the command that started the run again: it goes on where it stopped"
+
+
+def examine(folder: str) -> Section:
+    """Looks at the workdir of a run; changes nothing."""
+    section, path = Section(f"Workdir '{folder}'"), Path(folder)
+    try:  # a config of another version lacks keys, or has values that mean something else
+        config = workdir.load_config(path)
+        section.fact("run", f"{config.method.name} on {config.data.name} {config.data.category}")
+        meta = _checkpoints(section, path, config.train.epochs)
+        _metrics(section, path, meta)
+        _results(section, path, meta, config.train.epochs)
+        _space(section, path, config)
+        _usable(section, config, meta)
+    except UserError as error:
+        section.refused(error)
+    except Exception as error:
+        section.problem(
+            f"{path} does not suit this version of flowad_jax: {error or type(error).__name__}",
+            "use the version that wrote it (results.json has it), or train anew; check permissions",
+        )
+    return section
+
+
+def _checkpoints(section: Section, path: Path, epochs: int) -> dict[str, Any]:
+    """Reports the checkpoints; returns what the newest says about itself, if it can be read."""
+    steps, unfinished = _listed(path / checkpoint.FOLDER)
+    for leftover in unfinished:
+        _leftover(section, leftover)
+    if not steps:
+        section.problem("there is no complete checkpoint", _AGAIN)
+        return {}
+    newest = path / checkpoint.FOLDER / str(steps[-1])
+    section.fact("checkpoints", f"steps {', '.join(map(str, steps))}")
+    try:
+        if not (newest / "state").is_dir():
+            raise ValueError("it has no folder 'state'")
+        meta = json.loads((newest / "meta" / "metadata").read_text(encoding="utf-8"))
+        epoch, batch = map(int, meta["position"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        remedy = f"delete {newest} to go back to the one before"
+        section.problem(f"checkpoint {newest} is damaged: {error}", remedy)
+        return {}
+    section.fact("trained", f"{epoch} of {epochs} epochs" + (f", {batch} batches" if batch else ""))
+    if epoch < epochs:
+        section.problem(f"training is not finished: epoch {epoch} of {epochs}", _AGAIN)
+    return meta
+
+
+def _listed(folder: Path) -> tuple[list[int], list[Path]]:
+    """Steps of complete checkpoints, and folders that were never completed."""
+    found = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    steps = sorted(int(path.name) for path in found if path.name.isdigit())
+    return steps, [path for path in found if not path.name.isdigit()]
+
+
+def _metrics(section: Section, path: Path, meta: dict[str, Any]) -> None:
+    log = path / metrics_log.METRICS
+    try:
+        rows = metrics_log.read(path)
+    except (OSError, ValueError) as error:
+        section.problem(f"{log} cannot be read: {error}", "check its permissions, or delete it")
+        return
+    if not rows:
+        if meta:
+            section.problem(f"{log} is missing or empty", "train anew if you need the curves")
+        return
+    section.fact("metrics", f"{len(rows)} rows, up to epoch {rows[-1].get('epoch')}")
+    lines = len(log.read_text(encoding="utf-8").splitlines())
+    if lines > len(rows):
+        section.problem(
+            f"{log}: line {len(rows) + 1} of {lines} is cut off or damaged", "remove that line"
+        )
+
+
+def _results(section: Section, path: Path, meta: dict[str, Any], epochs: int) -> None:
+    file, evaluate = path / "results.json", f"python eval.py --workdir={path}"
+    if not file.is_file():
+        if meta and meta["position"][0] >= epochs:
+            section.problem(f"the run is finished but has no {file.name}", evaluate)
+        return
+    try:
+        last = json.loads(file.read_text(encoding="utf-8"))["columns"]["last"]
+        known = {name: last[name] for name in METRICS if last.get(name) is not None}
+        section.fact("results", ", ".join(f"{k} {100 * v:.2f} %" for k, v in known.items()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        section.problem(f"{file} cannot be read: {error}", evaluate)
+
+
+def _space(section: Section, path: Path, config: config_dict.ConfigDict) -> None:
+    section.fact("size", f"{memory.text(_bytes(path))} in all")
+    features = Path(config.cache.folder or path / "features")
+    if not features.is_dir():
+        return
+    section.fact(
+        "features",
+        f"{memory.text(_bytes(features))} in {features}; may be deleted, they are computed again",
+    )
+    for leftover in sorted(features.glob(".unfinished-*")):
+        _leftover(section, leftover)
+
+
+def _leftover(section: Section, folder: Path) -> None:
+    section.problem(
+        f"{folder} was left unfinished and takes {memory.text(_bytes(folder))}",
+        "delete it, unless a run is writing there right now",
+    )
+
+
+def _bytes(folder: Path) -> int:
+    files = (Path(at, name) for at, _, names in os.walk(folder) for name in names)
+    return sum(file.lstat().st_size for file in files if file.exists())
+
+
+def _usable(section: Section, config: config_dict.ConfigDict, meta: dict[str, Any]) -> None:
+    """Builds all parts of the run as evaluation does; names what is missing all at once."""
+    before = len(section.problems)
+    weights = config.encoder.weights
+    section.fact("encoder", f"{config.encoder.name}, weights {weights}")
+    if weights not in ("embedded", "random") and not Path(weights).is_file():
+        section.problem(
+            f"the encoder's weights '{weights}' are not where config.json says",
+            "put them there, or start python from the folder that the run was started from",
+        )
+    try:
+        build = lookup.find("flowad_jax.data", config.data.name)
+        for split in ("train", "test"):
+            build(config.data.root, config.data.category, split, **config.data.options.to_dict())
+    except UserError as error:
+        section.refused(error)
+    if len(section.problems) > before:
+        return
+    try:
+        built = system.build(config)
+        state.check(built)
+    except UserError as error:
+        section.refused(error)
+        return
+    sha256 = built.encoder.source["sha256"]
+    section.fact("config", "builds")
+    if meta.get("encoder_sha256", sha256) != sha256:
+        section.problem(
+            f"the encoder's weights are others than those of the run: sha256 {sha256[:12]}..., "
+            f"trained on {meta['encoder_sha256'][:12]}...",
+            "put the old weights back, or train anew",
+        )
