@@ -1,0 +1,141 @@
+"""The documents lead to files, headings, recipes and symbols that exist.
+
+A link to code is written ``[`module.symbol`](path/module.py)``: the module is the file's name, or
+the folder's for an ``__init__.py``; the symbol may have dots, as in ``flow.Flow.inverse``.
+"""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MATHS = ROOT / "docs" / "maths.md"
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+METHODS = sorted(p for p in (ROOT / "flowad_jax" / "methods").glob("*.py") if p.stem[0] != "_")
+
+FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
+NAMED = re.compile(r"`(\w+)\.([\w.]+)`")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+def prose(document):
+    """The text outside of fenced blocks."""
+    return FENCE.sub("", document.read_text(encoding="utf-8"))
+
+
+def links(document):
+    """(text, file, anchor) of every relative link and picture."""
+    for text, target in LINK.findall(prose(document)):
+        if "://" not in target and not target.startswith("mailto:"):
+            path, _, anchor = target.partition("#")
+            yield text, (document.parent / path).resolve() if path else document, anchor
+
+
+def anchors(document):
+    """The anchors that GitHub gives to headings."""
+    kept = (re.sub(r"[^\w\- ]", "", title.lower()) for title in HEADING.findall(prose(document)))
+    return {title.replace(" ", "-") for title in kept}
+
+
+def symbol_links():
+    """(document, module, symbol, file) of every link to code that names a symbol."""
+    for document in DOCUMENTS:
+        for text, file, _ in links(document):
+            named = NAMED.fullmatch(text)
+            if named and file.suffix == ".py" and named[2] != "py":
+                yield document.name, named[1], named[2], file
+
+
+def defines(source, symbol):
+    """Whether a module, given as text, itself defines a symbol: imported names do not count."""
+    body = ast.parse(source).body
+    for name in symbol.split("."):
+        nodes = [node for node in body if name in _names(node)]
+        if not nodes:
+            return False
+        body = getattr(nodes[0], "body", [])
+    return True
+
+
+def _names(node):
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {node.name}
+    targets = getattr(node, "targets", [getattr(node, "target", None)])
+    return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)
+def test_links_lead_somewhere(document):
+    for text, file, anchor in links(document):
+        assert file.exists(), f"{document.name}: [{text}] leads to {file}"
+        if anchor:
+            assert anchor in anchors(file), f"{document.name}: {file.name} has no #{anchor}"
+
+
+def test_named_symbols_are_defined_where_the_links_say():
+    found = list(symbol_links())
+    assert found
+    for document, module, symbol, file in found:
+        own = file.parent.name if file.stem == "__init__" else file.stem
+        assert module == own, f"{document}: {module}.{symbol} leads to {own}"
+        assert defines(file.read_text(encoding="utf-8"), symbol), f"{document}: {module}.{symbol}"
+
+
+def test_every_link_of_the_maths_to_code_names_a_symbol():
+    code = [text for text, file, _ in links(MATHS) if file.suffix == ".py"]
+    assert [text for text in code if not NAMED.fullmatch(text)] == []
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.stem)
+def test_the_maths_leads_to_every_method(method):
+    assert method in {file for _, file, _ in links(MATHS)}
+
+
+def test_maths_survives_markdown():
+    """GitHub wants a formula whole, and takes a backslash before punctuation for an escape."""
+    inline = re.findall(r"\$([^$]+)\$", prose(MATHS))
+    assert prose(MATHS).count("$") == 2 * len(inline) > 0
+    for formula in inline:
+        assert re.fullmatch(r"\S(.*\S)?", formula), f"${formula}$ is cut or has blanks at its ends"
+        assert not re.search(r"\\[^a-zA-Z]", formula), f"${formula}$ would lose a backslash"
+
+
+def test_recipes_in_commands_exist():
+    named = {
+        recipe
+        for document in DOCUMENTS
+        for recipe in re.findall(r"--config=(\S+\.py)", document.read_text(encoding="utf-8"))
+    }
+    assert named
+    assert [recipe for recipe in sorted(named) if not (ROOT / recipe).is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("symbol", "there"),
+    [
+        ("rate", True),
+        ("Adam", True),
+        ("Adam.eps", True),
+        ("Adam.rest", True),
+        ("LIMITS", True),
+        ("rest", False),
+        ("Adam.rate", False),
+        ("Adam.eps.rest", False),
+        ("optax", False),
+    ],
+)
+def test_defines(symbol, there):
+    source = "\n".join(
+        [
+            "import optax",
+            "LIMITS = (1, 2)",
+            "def rate(step): return step",
+            "class Adam:",
+            "    eps: float = 1e-8",
+            "    def rest(self): pass",
+        ]
+    )
+    assert defines(source, symbol) is there
