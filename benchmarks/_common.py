@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
 import platform
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from ml_collections import config_dict
 
+from flowad_jax import files
 from flowad_jax.evaluation import results
 
 
@@ -29,8 +30,14 @@ def recipe(path: str) -> config_dict.ConfigDict:
 
 
 def write(path: str, **measured: Any) -> None:
-    """Writes what was measured, and on what, as JSON."""
-    versions = {**results.versions(), "torch": metadata.version("torch")}
+    """Writes what was measured, and on what, as JSON.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    versions = results.versions()
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        versions["torch"] = metadata.version("torch")
     machine = f"{platform.machine()}, {os.cpu_count()} cores"
     text = json.dumps({"machine": machine, "versions": versions, **measured}, indent=2)
-    Path(path).write_text(text + "\n", encoding="utf-8")
+    files.write_text(path, text + "\n")

@@ -199,6 +199,7 @@ def main() -> None:
         config = _common.recipe(args.config)
         config.seed = seed
         config.data.root = args.data_root
+        config.data.holdout = 0.0  # all images train on both sides
         config.train.epochs = args.epochs or config.train.epochs
         runs.append(run(config))
         print(f"seed {seed}: {json.dumps(runs[-1]['metrics'])}", flush=True)

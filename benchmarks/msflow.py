@@ -34,6 +34,7 @@ def recipe(options: argparse.Namespace) -> config_dict.ConfigDict:
     """The recipe with what the command line says instead."""
     config = _common.recipe(options.config)
     config.data.root = options.data_root
+    config.data.holdout = 0.0
     if options.encoder:
         config.encoder.name = options.encoder
     if options.image_size:

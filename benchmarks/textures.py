@@ -28,6 +28,7 @@ def run(category: str, weights: str, seed: int) -> dict[str, float]:
     config = quickstart.get_config()
     config.seed = seed
     config.data.category = category
+    config.data.holdout = 0.0
     config.encoder.weights = weights
     config.train.eval_every = config.train.epochs
     config.train.checkpoint_every = config.train.epochs

@@ -1,0 +1,259 @@
+"""How fast a trained detector judges images, by three clocks.
+
+    python -m benchmarks.throughput --workdir=runs/quickstart --output=throughput.json
+
+model       encoder and flows, for a batch that is on the device already
+processing  with all that `Detector.predict` does to arrays: resize, normalise, move to the device,
+            aggregate, scale the map to the image, p-value, regions
+files       with decoding; the files have been read before and are likely in the system's cache
+
+Nothing is written, so heat maps are not part of it. The clocks take turns, so that what else the
+machine does meets all of them. Without ``--input`` the images are the test images of the run; where
+these are no files, they become PNG files. Of fewer than 100 batches, p99 is the slowest. Memory is
+the largest resident set while the first batches compile, and after them (Linux); the peak of the
+device is that since the process started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from benchmarks import _common
+from benchmarks.msflow_sides import forget_peak, peak_bytes
+from flowad_jax import cli, lookup
+from flowad_jax.data import transforms
+from flowad_jax.data.record import Source, read_image
+from flowad_jax.data.subset import evenly_spaced
+from flowad_jax.errors import UserError
+from flowad_jax.serving import watch
+from flowad_jax.serving.detector import Detector, load
+from flowad_jax.training.model import checked
+from flowad_jax.training.workdir import load_config
+
+TITLES = {"model": "model", "processing": "+ processing", "files": "+ files"}
+LEAST = 3  # batches of each clock, however long they take
+
+Job = Callable[[int], Any]  # does the n-th batch
+
+
+def image_files(workdir: Path, inputs: Sequence[str], limit: int, folder: Path) -> list[Path]:
+    """Finds up to ``limit`` image files, evenly spaced among the inputs or the run's test images.
+
+    Test images that are no files are written to ``folder``.
+
+    Raises:
+      UserError: an input matches no image, or the test images are gone.
+    """
+    if inputs:
+        found = watch.find(inputs, leave_out=workdir)
+        chosen = np.linspace(0, len(found) - 1, min(limit, len(found))).round().astype(int)
+        return [found[index] for index in chosen]
+    source = evenly_spaced(own_images(workdir), limit)
+    if all(Path(path).is_file() for path in source.paths):
+        return [Path(path) for path in source.paths]
+    paths = [folder / f"{index}.png" for index in range(len(source))]
+    for index, path in enumerate(paths):
+        Image.fromarray(source[index].image).save(path)
+    return paths
+
+
+def own_images(workdir: Path) -> Source:
+    """The images that a run was tested on."""
+    data = load_config(workdir).data
+    build, options = lookup.find("flowad_jax.data", data.name), data.options.to_dict()
+    return checked("data.options", build, data.root, data.category, "test", **options)
+
+
+def model_job(detector: Detector, arrays: Sequence[np.ndarray]) -> Job:
+    """Encoder and flows on a batch that is on the device; done when the likelihoods are there."""
+    model, variables = detector._model, detector._variables
+    log_probs = jax.jit(model.method.log_probs)  # compiled once, for this and for the detector
+    size, name = detector.image_size, model.config.data.filter
+    pixels = np.stack([transforms.resize_image(array, size, name) for array in arrays])
+    batch = jax.device_put(transforms.normalize(pixels, model.mean, model.std))
+
+    def job(turn: int) -> None:
+        maps = model.encode(model.encoder.variables, batch)
+        wide = tuple(x.astype(np.float32) for x in maps)
+        jax.block_until_ready(log_probs(variables, wide))
+
+    return job
+
+
+def jobs(detector: Detector, paths: Sequence[Path], arrays: Sequence[np.ndarray]) -> dict[str, Job]:
+    """What each clock measures, for batches of the detector's size."""
+    size = detector.batch_size
+
+    def batch(items: Sequence, turn: int) -> list:
+        return [items[(turn * size + row) % len(items)] for row in range(size)]
+
+    return {
+        "model": model_job(detector, batch(arrays, 0)),
+        "processing": lambda turn: detector.predict(batch(arrays, turn)),
+        "files": lambda turn: detector.predict(batch(paths, turn)),
+    }
+
+
+def measure(todo: dict[str, Job], batch_size: int, seconds: float) -> dict[str, Any]:
+    """Runs the three clocks in turn for some seconds, after a first call of each that compiles."""
+    _peak_since_last_asked()
+    first = {name: _seconds(job, 0) for name, job in todo.items()}
+    compiling = _peak_since_last_asked()
+    times: dict[str, list[float]] = {name: [] for name in todo}
+    started, turn = time.perf_counter(), 0
+    while turn < LEAST or time.perf_counter() - started < seconds:
+        turn += 1
+        for name, job in todo.items():
+            times[name].append(_seconds(job, turn))
+    return {
+        "batch_size": batch_size,
+        "compile_seconds": max(0.0, first["model"] - statistics.median(times["model"])),
+        "peak_bytes": {
+            "compiling": compiling,
+            "running": _peak_since_last_asked(),
+            "device": (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use"),
+        },
+        "clocks": {name: _summary(own, batch_size, first[name]) for name, own in times.items()},
+    }
+
+
+def _seconds(job: Job, turn: int) -> float:
+    started = time.perf_counter()
+    job(turn)
+    return time.perf_counter() - started
+
+
+def _summary(times: list[float], batch_size: int, first: float) -> dict[str, float]:
+    p50, p99 = np.quantile(times, (0.5, 0.99), method="inverted_cdf").tolist()
+    return {
+        "batches": len(times),
+        "images_per_second": batch_size * len(times) / sum(times),
+        "p50_seconds": p50,
+        "p99_seconds": p99,
+        "first_seconds": first,
+    }
+
+
+def _peak_since_last_asked() -> int | None:
+    """Largest resident set of this process in bytes; None where the system does not tell."""
+    with contextlib.suppress(OSError):
+        peak = peak_bytes()
+        forget_peak()
+        return peak
+    return None
+
+
+def run(
+    workdir: Path,
+    inputs: Sequence[str] = (),
+    batch_sizes: Sequence[int] = (),
+    seconds: float = 10.0,
+    limit: int = 64,
+) -> dict[str, Any]:
+    """Measures all batch sizes, small ones first; none given means 1 and the run's own.
+
+    Raises:
+      UserError: the folder holds no finished run, or there are no images.
+    """
+    detector = load(workdir)
+    sizes = sorted(set(batch_sizes or (1, detector.batch_size)))
+    with tempfile.TemporaryDirectory() as folder:
+        paths = image_files(workdir, inputs, limit, Path(folder))
+        arrays = [read_image(path) for path in paths]
+        rows = []
+        for detector.batch_size in sizes:
+            todo = jobs(detector, paths, arrays)
+            rows.append(measure(todo, detector.batch_size, seconds))
+    return {
+        "workdir": str(workdir),
+        "method": detector.name,
+        "encoder": detector._model.encoder.spec.name,
+        "image_size": detector.image_size,
+        "decisions": bool(detector.thresholds),
+        "device": jax.devices()[0].device_kind,
+        "backend": jax.default_backend(),
+        "images": {
+            "count": len(paths),
+            "formats": sorted({path.suffix.lower() for path in paths}),
+            "mean_megapixels": statistics.mean(image[..., 0].size for image in arrays) / 1e6,
+        },
+        "rows": rows,
+    }
+
+
+def text(found: dict[str, Any]) -> str:
+    """What was measured and two tables, in Markdown."""
+    images = found["images"]
+    lines = [
+        f"{found['method']}, {found['encoder']}, {found['image_size']} px, on {found['device']}; "
+        f"{images['count']} images ({', '.join(images['formats'])}) of "
+        f"{images['mean_megapixels']:.2f} megapixels on average",
+        "",
+        "| batch | clock | images/s | p50 | p99 | batches |",
+        "|---:|---|---:|---:|---:|---:|",
+    ]
+    for row in found["rows"]:
+        for name, clock in row["clocks"].items():
+            lines.append(
+                f"| {row['batch_size']} | {TITLES[name]} | {clock['images_per_second']:.1f} "
+                f"| {1e3 * clock['p50_seconds']:.1f} ms | {1e3 * clock['p99_seconds']:.1f} ms "
+                f"| {clock['batches']} |"
+            )
+    lines += ["", "| batch | compilation | peak memory, compiling | peak memory | of the device |"]
+    lines += ["|---:|---:|---:|---:|---:|"]
+    for row in found["rows"]:
+        memory = " | ".join(_mebibytes(value) for value in row["peak_bytes"].values())
+        lines.append(f"| {row['batch_size']} | {row['compile_seconds']:.1f} s | {memory} |")
+    return "\n".join(lines)
+
+
+def _mebibytes(value: int | None) -> str:
+    return "-" if value is None else f"{value / 2**20:.0f} MiB"
+
+
+def _positive(value: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"'{value}' is no whole number of at least 1")
+    return int(value)
+
+
+def _sizes(value: str) -> list[int]:
+    return [_positive(number) for number in value.split(",")]
+
+
+def main() -> None:
+    """Measures, prints the tables and writes everything."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--workdir", type=Path, required=True, help="folder of a finished run")
+    add("--input", help="files, folders or patterns, joined by commas")
+    add("--batch_sizes", type=_sizes, default=(), help="e.g. 1,8; default: 1 and the run's own")
+    add("--seconds", type=float, default=10.0, help="for each batch size, all clocks together")
+    add("--images", type=_positive, default=64, help="most images to use; all are held decoded")
+    add("--output", help="JSON file with everything measured")
+    args = parser.parse_args()
+    try:
+        inputs = watch.split([args.input]) if args.input else []
+        found = run(args.workdir, inputs, args.batch_sizes, args.seconds, args.images)
+        print(text(found))
+        if args.output:
+            _common.write(args.output, **found)
+    except UserError as error:
+        cli.fail(1, str(error))
+
+
+if __name__ == "__main__":
+    main()
