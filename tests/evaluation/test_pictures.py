@@ -127,8 +127,8 @@ def test_colour_limits_come_from_good_images():
 def test_overlay_leaves_usual_pixels_alone_and_shows_the_others():
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
     grey = np.repeat(image.mean(-1, keepdims=True) / 255, 3, -1)
-    np.testing.assert_allclose(_drawing._blend(image, np.full((8, 8), 0.25)), grey)
-    hot = _drawing._blend(image, np.ones((8, 8)))
+    np.testing.assert_allclose(_drawing.blend(image, np.full((8, 8), 0.25)), grey)
+    hot = _drawing.blend(image, np.ones((8, 8)))
     assert np.all(hot[..., 0] > hot[..., 2] + 0.2)  # yellow, whatever is below
 
 

@@ -157,6 +157,7 @@ TINY = (
     "--config.method.condition=4",
     "--config.train.epochs=3",
     "--config.train.checkpoint_every=1",
+    "--config.eval.report_images=0",
 )
 
 
