@@ -56,6 +56,7 @@ class _Run:
         self.signals = signals
         self.config = system.config.train
         self.steps_per_epoch = len(system.train_loader)
+        self.end = Position(self.config.epochs - 1, self.steps_per_epoch)
         self.step = make_train_step(
             system.method, system.optimizer, system.schedule, self.config.clip_norm
         )
@@ -112,7 +113,8 @@ class _Run:
                     self._show(pending[-1], index - 1)
                 pending.append(metrics)
                 self.bar.update(self.system.train_loader.images(index))
-                if self.signals.received:
+                # After the very last step there is nothing to stop; see `_after_epoch`.
+                if self.signals.received and self.position != self.end:
                     self._show(metrics, index)
                     self._stop_if_asked()
         if pending:
@@ -153,7 +155,7 @@ class _Run:
 
     def _after_epoch(self) -> summary.Scored | None:
         done, last = self.position.epoch, self.position.epoch == self.config.epochs
-        if last:
+        if last:  # a state is saved once, so this must be there by then
             fitted = summary.fit(self.system, self.state, self.features)
             self.meta["fitted"] = to_json(fitted)
         if last or done % self.config.checkpoint_every == 0:

@@ -93,17 +93,26 @@ def test_images_held_out_choose_the_epoch_of_a_column(tiny_config, tmp_path):
     assert chosen["pixel_auroc"] == rows[chosen["epoch"] - 1]["pixel_auroc"]
 
 
-def stop_at_third_batch(monkeypatch):
-    """Sends SIGTERM when the third batch is shown."""
+def stop_at_third_batch(monkeypatch, number=3):
+    """Sends SIGTERM when the third batch, or another one, is shown."""
     original, calls = loop._Run._show, []
 
     def show(run, metrics, index):
         calls.append(index)
-        if len(calls) == 3:
+        if len(calls) == number:
             signal.raise_signal(signal.SIGTERM)
         original(run, metrics, index)
 
     monkeypatch.setattr(loop._Run, "_show", show)
+
+
+def test_a_signal_in_the_very_last_step_lets_the_run_end(tiny_config, tmp_path, monkeypatch):
+    """Saved there and then, the state would lack what scores are measured against."""
+    stop_at_third_batch(monkeypatch, number=5)  # the fifth is shown while the sixth, the last, runs
+    train(tiny_config, tmp_path / "run")
+    _, position, meta = final_state(tiny_config, tmp_path / "run")
+    assert position == (3, 0)
+    assert meta["fitted"]["scale_max"]
 
 
 def test_an_interrupted_run_resumes_to_the_same_end(tiny_config, tmp_path, monkeypatch):
