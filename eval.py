@@ -28,10 +28,10 @@ _RATE = flags.DEFINE_float(
 
 def main() -> None:
     """Evaluates and prints the headline metrics."""
-    from flowad_jax.training.summary import evaluate_workdir, one_line
+    from flowad_jax.training.summary import evaluate_workdir, headline
 
     results = evaluate_workdir(str(_WORKDIR.value), _SCORING.value, _RATE.value)
-    print(f"last epoch: {one_line(results['columns']['last'])}")
+    print(headline(results))
     print(f"results and pictures: {_WORKDIR.value}/results.md, {_WORKDIR.value}/report.html")
 
 

@@ -23,10 +23,10 @@ _WORKDIR = flags.DEFINE_string(
 def main() -> None:
     """Trains and prints the headline metrics."""
     from flowad_jax.training.loop import train
-    from flowad_jax.training.summary import one_line
+    from flowad_jax.training.summary import headline
 
     results = train(_CONFIG.value, str(_WORKDIR.value))
-    print(f"last epoch: {one_line(results['columns']['last'])}")
+    print(headline(results))
     print(f"results and pictures: {_WORKDIR.value}/results.md, {_WORKDIR.value}/report.html")
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks import _common
 from flowad_jax.evaluation import conformal
 from flowad_jax.evaluation.fitted import from_json
-from flowad_jax.training import state, summary, workdir
+from flowad_jax.training import scoring, state, workdir
 from flowad_jax.training.checkpoint import Checkpoints
 from flowad_jax.training.system import build
 
@@ -30,7 +30,7 @@ def normal_scores(directory: str) -> tuple[np.ndarray, np.ndarray]:
     with closing(Checkpoints(Path(directory).absolute())) as checkpoints:
         trained, _, meta = state.restored(system, checkpoints)
     fitted = from_json(meta["fitted"])
-    scored = summary.score(system, trained, system.features, fitted)
+    scored = scoring.score(system, trained, system.features, fitted)
     return fitted.image, scored.scores.image[system.test.labels == 0]
 
 

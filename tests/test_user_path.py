@@ -42,6 +42,7 @@ def test_from_a_folder_of_good_images_to_decisions(tmp_path):
     config = ("--config=configs/cflow_folder.py", f"--config.data.root={images}", *SMALL)
     trained = run("train.py", f"--workdir={workdir}", *config)
     assert trained.returncode == 0, trained.stderr
+    assert "threshold for a false-alarm rate of 0.2: flags" in trained.stdout
     card = json.loads((workdir / "results.json").read_text())["thresholds"]
     assert (card["images"], card["promised"]) == (4, 0.2)
 

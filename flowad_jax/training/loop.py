@@ -15,10 +15,11 @@ from tqdm import tqdm
 
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation.fitted import from_json, to_json
-from flowad_jax.training import feature_cache, state, summary, workdir
+from flowad_jax.training import feature_cache, scoring, state, summary, workdir
 from flowad_jax.training.checkpoint import Checkpoints, Position
 from flowad_jax.training.interrupt import Interrupted, Signals
 from flowad_jax.training.logging import MetricsLog
+from flowad_jax.training.scoring import Scored
 from flowad_jax.training.step import make_loss, make_train_step
 from flowad_jax.training.system import System, build
 
@@ -153,10 +154,10 @@ class _Run:
         }
         self.log.write("train", int(self.state.step), self.position.epoch + 1, values)
 
-    def _after_epoch(self) -> summary.Scored | None:
+    def _after_epoch(self) -> Scored | None:
         done, last = self.position.epoch, self.position.epoch == self.config.epochs
         if last:  # a state is saved once, so this must be there by then
-            fitted = summary.fit(self.system, self.state, self.features)
+            fitted = scoring.fit(self.system, self.state, self.features)
             self.meta["fitted"] = to_json(fitted)
         if last or done % self.config.checkpoint_every == 0:
             self.checkpoints.save(self.state, self.position, self.meta)
@@ -164,20 +165,15 @@ class _Run:
             return None
         scored = self._score()
         values = scored.metrics | self._holdout_loss()
-        scoring = self.system.config.eval.scoring
-        self.log.write("eval", int(self.state.step), done, values, scoring=scoring)
+        form = self.system.config.eval.scoring
+        self.log.write("eval", int(self.state.step), done, values, scoring=form)
         self.bar.write(f"epoch {done}: {summary.one_line(scored.metrics)}")
         return scored
 
-    def _score(self) -> summary.Scored:
-        """Scores the test set in the form that the config asks for."""
-        fitted = None
-        if summary.scoring_is_calibrated(self.system.config):
-            stored = self.meta.get("fitted")
-            fitted = (
-                from_json(stored) if stored else summary.fit(self.system, self.state, self.features)
-            )
-        return summary.score(self.system, self.state, self.features, fitted)
+    def _score(self) -> Scored:
+        stored = self.meta.get("fitted")
+        fitted = from_json(stored) if stored else None
+        return scoring.score_as_asked(self.system, self.state, self.features, fitted)
 
     def _holdout_loss(self) -> dict[str, float]:
         """Mean training loss of the normal images that are not trained on."""

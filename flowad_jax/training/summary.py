@@ -1,88 +1,25 @@
-"""Scores a state on the test set and writes what a person reads: results and pictures."""
+"""What a person reads of a run: results, pictures, a page, and a line at the end."""
 
 from __future__ import annotations
 
 import logging
 import statistics
-import time
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from ml_collections import config_dict
 
-from flowad_jax.evaluation import conformal, metrics, native, pictures, results
+from flowad_jax.evaluation import conformal, metrics, pictures, results
 from flowad_jax.evaluation import report as html
-from flowad_jax.evaluation.evaluate import Likelihoods
-from flowad_jax.evaluation.fitted import Fitted
-from flowad_jax.features.batches import Features, FeatureSets
 from flowad_jax.training import logging as metrics_log
 from flowad_jax.training import state, workdir
 from flowad_jax.training.checkpoint import Checkpoints
+from flowad_jax.training.scoring import Scored, score_as_asked
 from flowad_jax.training.system import System, build
-from flowad_jax.types import Scores, TrainState
 
 log = logging.getLogger("flowad_jax")
-
-
-class Scored(NamedTuple):
-    """Scores of the test set and what they amount to.
-
-    Attributes:
-      scores: image scores and anomaly maps.
-      masks: (N, H, W) bool at network size, or None.
-      metrics: fractions of 1, NaN where undefined.
-      seconds: from images, or from where their features are kept, to scores; without metrics.
-      fitted: what scores were measured against; None in the published form.
-    """
-
-    scores: Scores
-    masks: np.ndarray | None
-    metrics: dict[str, float]
-    seconds: float
-    fitted: Fitted | None
-
-
-def fit(system: System, trained: TrainState, features: FeatureSets) -> Fitted:
-    """Fits the calibration on training images and scores the held-out ones with it."""
-    calibration = system.evaluator.calibrate(
-        _likelihoods(system, trained, features.calibration, len(system.calibration_rows), "fit")
-    )
-    if features.holdout is None:
-        return Fitted(calibration, np.zeros(0), np.zeros(0))
-    seen = _likelihoods(system, trained, features.holdout, len(system.holdout), "fit")
-    scores = system.evaluator.scores(seen, calibration)
-    return Fitted(calibration, scores.image, scores.pixel.max(axis=(1, 2)))
-
-
-def score(
-    system: System, trained: TrainState, features: FeatureSets, fitted: Fitted | None
-) -> Scored:
-    """Scores the test images with the parameters of a state; None: in the published form."""
-    started = time.perf_counter()
-    seen = _likelihoods(system, trained, features.test, len(system.test), "evaluate")
-    scores = system.evaluator.scores(seen, fitted.calibration if fitted else None)
-    seconds = features.test.seconds + time.perf_counter() - started
-    masks = seen.masks if system.test.has_masks else None
-    values = metrics.evaluate(system.test.labels, scores.image, *_pixels(system, scores, masks))
-    return Scored(scores, masks, values, seconds, fitted)
-
-
-def _pixels(system: System, scores: Scores, masks: np.ndarray | None) -> tuple[Any, Any, Any]:
-    """Masks, maps and maps for AUPRO, at the size at which the config wants them compared."""
-    if masks is None or system.config.eval.mask_size == "network":
-        return masks, scores.pixel, scores.overlap
-    truth = system.native_masks
-    overlap = None if scores.overlap is None else native.resized(scores.overlap, truth)
-    return truth, native.resized(scores.pixel, truth), overlap
-
-
-def _likelihoods(
-    system: System, trained: TrainState, features: Features, count: int, title: str
-) -> Likelihoods:
-    variables = {"params": trained.params, "constants": trained.constants}
-    return system.evaluator.likelihoods(variables, features.epoch(0), count, title)
 
 
 def report(
@@ -193,19 +130,23 @@ def _evaluate(path: Path, scoring: str | None, rate: float | None) -> dict[str, 
         restored, position, meta = state.restored(system, checkpoints)
     if position.epoch < config.train.epochs:
         log.warning("training stopped in epoch %d of %d", position.epoch, config.train.epochs)
-    fitted = fit(system, restored, system.features) if scoring_is_calibrated(config) else None
-    scored = score(system, restored, system.features, fitted)
+    scored = score_as_asked(system, restored, system.features)
     return report(system, path, timing_of(meta), scored, config.eval.false_alarm_rate)
-
-
-def scoring_is_calibrated(config: config_dict.ConfigDict) -> bool:
-    """Whether scores are measured against normal images."""
-    return config.eval.scoring == "calibrated"
 
 
 def timing_of(meta: dict[str, Any]) -> dict[str, Any]:
     """What a checkpoint knows about the time that a run took."""
     return {key: meta.get(key) for key in ("epoch_seconds", "features_seconds")}
+
+
+def headline(results: Mapping[str, Any]) -> str:
+    """What a script prints at the end: metrics, and what the threshold does."""
+    lines = [f"last epoch: {one_line(results['columns']['last'])}"]
+    if card := results["thresholds"]:
+        flags = "flags {false_alarms} of {good} good and {detected} of {anomalous} anomalous images"
+        rate = f"threshold for a false-alarm rate of {card['promised']:.3g}"
+        lines.append(f"{rate}: {flags.format(**card['test'])}")
+    return "\n".join(lines)
 
 
 def one_line(values: dict[str, float]) -> str:

@@ -11,7 +11,7 @@ import flowad_jax
 from flowad_jax.data.record import read_image
 from flowad_jax.errors import UserError
 from flowad_jax.serving import regions
-from flowad_jax.training import summary
+from flowad_jax.training import scoring, summary
 from flowad_jax.training.checkpoint import Checkpoints
 from flowad_jax.training.state import restored
 from flowad_jax.training.system import build
@@ -28,8 +28,8 @@ def test_scores_are_those_of_the_evaluation(run, detector, files):
     checkpoints = Checkpoints(run[0] / "run")
     state, _, _ = restored(system, checkpoints)
     checkpoints.close()
-    fitted = summary.fit(system, state, system.features)
-    scored = summary.score(system, state, system.features, fitted)
+    fitted = scoring.fit(system, state, system.features)
+    scored = scoring.score(system, state, system.features, fitted)
     found = detector.predict(files)
     np.testing.assert_allclose([p.score for p in found], scored.scores.image, rtol=1e-5)
     assert [p.map.shape for p in found] == [(40, 36)] * 6
