@@ -6,10 +6,12 @@ Flows run on the device; what comes back to the host are the small likelihood ma
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from threadpoolctl import ThreadpoolController
 from tqdm import tqdm
 
 from flowad_jax import ops
@@ -18,6 +20,8 @@ from flowad_jax.lookup import check_choice
 from flowad_jax.types import Batch, Calibration, Method, Scores, Tree
 
 IMAGE_SCORES = ("method", "max", "top")
+# Resizing is many small matrix products: threads of BLAS spend their time waiting for each other.
+_ONE_THREAD = partial(ThreadpoolController().limit, limits=1, user_api="blas")
 
 
 class Likelihoods(NamedTuple):
@@ -98,7 +102,8 @@ class Evaluator:
 
     def calibrate(self, normal: Likelihoods) -> Calibration:
         """Fits the calibration on normal images."""
-        return self._method.calibrate(normal.maps, self._image_size)
+        with _ONE_THREAD():
+            return self._method.calibrate(normal.maps, self._image_size)
 
     def scores(self, seen: Likelihoods, calibration: Calibration | None) -> Scores:
         """Aggregates to maps and image scores; without calibration in the published form."""
@@ -117,7 +122,8 @@ class Evaluator:
           calibration: from normal images; None for the method's published form.
           image_size: (H, W) of the anomaly maps, if it is not the evaluator's.
         """
-        found = self._method.aggregate(log_probs, image_size or self._image_size, calibration)
+        with _ONE_THREAD():
+            found = self._method.aggregate(log_probs, image_size or self._image_size, calibration)
         if self._image_score == "method":
             return found
         share = 0.0 if self._image_score == "max" else self._top
