@@ -23,6 +23,8 @@ from flowad_jax.types import TrainState
 from flowad_jax.weights import store
 from tests.conftest import write_image
 
+pytestmark = pytest.mark.whole
+
 
 def snapshot(folder):
     """Names, times and contents of everything below a folder."""

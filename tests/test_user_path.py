@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import write_image
+
+pytestmark = pytest.mark.whole
 
 ROOT = Path(__file__).parents[1]
 SMALL = (

@@ -15,6 +15,8 @@ from flowad_jax.serving import command
 from flowad_jax.serving.command import Job
 from tests.conftest import write_image
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(__file__).parents[2]
 # Runs predict.py up to the point where it has made a job of its flags.
 SHOW_JOB = """

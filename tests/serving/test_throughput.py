@@ -10,6 +10,8 @@ from benchmarks import throughput
 from flowad_jax.data.record import read_image
 from flowad_jax.errors import UserError
 
+pytestmark = pytest.mark.whole
+
 
 def command(monkeypatch, **flags):
     words = [f"--{name}={value}" for name, value in flags.items()]

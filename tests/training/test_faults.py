@@ -13,6 +13,8 @@ from flowad_jax.errors import UserError
 from flowad_jax.training.loop import train
 from tests.conftest import write_image
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(__file__).parents[2]
 # Runs train.py and presses Ctrl-C after the first epoch.
 STOP_AFTER_ONE_EPOCH = """

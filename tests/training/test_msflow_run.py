@@ -13,6 +13,8 @@ from flowad_jax.training.loop import train
 from flowad_jax.training.system import build
 from tests.training.test_loop import final_state, stop_at_third_batch, without_times
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture(name="config")
 def _config(image_root):

@@ -13,6 +13,8 @@ from flowad_jax.training.loop import train
 from flowad_jax.training.system import build
 from tests.training.test_loop import final_state, stop_at_third_batch, without_times
 
+pytestmark = pytest.mark.whole
+
 SMALL = {
     "ssnf": {"blocks": 1, "hidden": 4, "heads": 2, "negative_cap": 100.0, "cap_dimensions": 1},
     "sanflow": {"blocks": 1, "condition": 4},
