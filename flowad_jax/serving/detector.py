@@ -143,6 +143,8 @@ class Detector:
         size, sides = self.image_size, [x.shape[1] for x in self._model.feature_shapes]
         step = tiling.coarsest_stride(size, sides[: self._scales])
         tiles = tiling.plan(image.shape[:2], size, tiling.default_overlap(size, step), step)
+        if self.thresholds:
+            _warn_of_tiles(len(tiles), self.thresholds)
         stitcher, pieces = tiling.Stitcher(tiles), tiling.cut(image, tiles)
         found: list[float] = []
         while batch := list(itertools.islice(pieces, self.batch_size)):
@@ -212,4 +214,17 @@ def _warn(card: dict[str, Any]) -> None:
             card["images"],
             card["promised"],
             card["false_alarm_rate"],
+        )
+
+
+def _warn_of_tiles(count: int, card: dict[str, Any]) -> None:
+    least = count / (card["images"] + 1)
+    if least > card["promised"]:
+        log.warning(
+            "an image of %d tiles has a p-value of at least %.3g with %d held-out images: it "
+            "cannot be called anomalous at a rate of %.3g; look at its regions, or hold out more",
+            count,
+            min(1.0, least),
+            card["images"],
+            card["promised"],
         )

@@ -97,13 +97,16 @@ def test_a_run_that_is_not_finished(run, tmp_path):
         flowad_jax.load(tmp_path)
 
 
-def test_tiles_of_a_large_image(run, detector, pixels):
+def test_tiles_of_a_large_image(run, detector, pixels, caplog):
     tile = np.ascontiguousarray(pixels[:32, :32])
     resized, cut = (detector.predict([tile], tile=choice)[0] for choice in (False, True))
     assert cut.score == pytest.approx(resized.score, rel=1e-6)  # one tile, as large as the image
     np.testing.assert_allclose(cut.map, resized.map, rtol=1e-5, atol=1e-6)
     assert cut.p_value == resized.p_value
-    (large,) = detector.predict([pixels], tile=True)
+    assert "tiles" not in caplog.text
+    with caplog.at_level(logging.WARNING, "flowad_jax"):
+        (large,) = detector.predict([pixels], tile=True)
+    assert "tiles has a p-value of at least 1 with 4 held-out images" in caplog.text
     assert large.map.shape == (50, 70)
     assert large.score >= detector.predict([tile], tile=True)[0].score * (1 - 1e-6)
     # Overlapping tiles of 32 in 50 x 70, each compared with the four held-out images.
