@@ -78,9 +78,10 @@ def resized(maps: np.ndarray, masks: Sequence[np.ndarray]) -> list[np.ndarray]:
       float32 would round to the same value.
     """
     highest = np.max(maps, where=np.isfinite(maps), initial=np.finfo(maps.dtype).min)
-    return [_resized(one - highest, mask.shape) for one, mask in zip(maps, masks, strict=True)]
+    return [resize_map(one - highest, mask.shape) for one, mask in zip(maps, masks, strict=True)]
 
 
-def _resized(values: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+def resize_map(values: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Scales a map (h, w) to (H, W) in float32; linear, so that no value exceeds its own."""
     picture = Image.fromarray(values.astype(np.float32))
     return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR))

@@ -23,6 +23,7 @@ from flowad_jax.flows import Clamp, ssnf_flow
 from flowad_jax.flows.coupling import CLAMPS
 from flowad_jax.lookup import check_choice
 from flowad_jax.methods._contrast import POSITIVE_WEIGHTS, Contrast
+from flowad_jax.methods.cflow import group
 from flowad_jax.types import Aux, Batch, Calibration, Method, Phase, Scores, Tree
 
 COMPUTE = {"float32": None, "bfloat16": jnp.bfloat16}  # None: the dtype of the feature maps
@@ -119,11 +120,6 @@ def build(
         published="per_image",
         learns_from="pairs",
     )
-
-
-def group(scale: int) -> str:
-    """Name of the parameter group of one scale."""
-    return f"scale{scale}"
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from flowad_jax.data import transforms
 from flowad_jax.data.record import WHITE, read_image
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation import conformal
 from flowad_jax.evaluation.fitted import Fitted, from_json
+from flowad_jax.evaluation.native import resize_map
 from flowad_jax.serving import regions, tiling
 from flowad_jax.serving.regions import Region
 from flowad_jax.training import state, workdir
@@ -104,7 +104,8 @@ class Detector:
         self.batch_size: int = model.config.eval.batch_size
         # A method that sees images gets them as one more map, which has no likelihoods.
         self._white: int = model.config.data.options.get("white", WHITE)
-        self._scales = len(model.feature_shapes) - model.method.sees_images
+        sides = [shape.shape[1] for shape in model.feature_shapes]
+        self._sides = sides[: len(sides) - model.method.sees_images]
         self.thresholds: dict[str, Any] = {}
         if len(fitted.image):
             self.thresholds = conformal.card(fitted.image, fitted.peak, rate)
@@ -136,12 +137,12 @@ class Detector:
         scores = self._aggregate(self.log_probs(images))
         p_values = self._p_values(scores.image)
         for row, image in enumerate(images):
-            anomaly_map = _resized(scores.pixel[row], image.shape[:2])
+            anomaly_map = resize_map(scores.pixel[row], image.shape[:2])
             yield self._prediction(scores.image[row], p_values[row], anomaly_map)
 
     def _predict_tiled(self, image: np.ndarray) -> Prediction:
-        size, sides = self.image_size, [x.shape[1] for x in self._model.feature_shapes]
-        step = tiling.coarsest_stride(size, sides[: self._scales])
+        size = self.image_size
+        step = tiling.coarsest_stride(size, self._sides)
         tiles = tiling.plan(image.shape[:2], size, tiling.default_overlap(size, step), step)
         if self.thresholds:
             _warn_of_tiles(len(tiles), self.thresholds)
@@ -197,13 +198,6 @@ class Detector:
         anomalous = bool(p_value <= self.thresholds["promised"])
         found = regions.find(pixels, self.thresholds["pixel"])
         return Prediction(float(score), float(p_value), anomalous, pixels, found)
-
-
-def _resized(anomaly_map: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """A map (h, w) at another size; linear, so that no value exceeds those of the map."""
-    height, width = size
-    picture = Image.fromarray(anomaly_map.astype(np.float32))
-    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _warn(card: dict[str, Any]) -> None:

@@ -92,8 +92,8 @@ class _Run:
             while self.position.epoch < self.config.epochs:
                 self._epoch()
                 scored = self._after_epoch()
-        timing, rate = summary.timing_of(self.meta), self.system.config.eval.false_alarm_rate
-        return summary.report(self.system, self.path, timing, scored or self._score(), rate)
+        timing = summary.timing_of(self.meta)
+        return summary.report(self.system, self.path, timing, scored or self._score())
 
     def _prepare_features(self) -> None:
         self.features = feature_cache.prepare(self.system, self.path, self._stop_if_asked)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowad_jax.evaluation import metrics, native
+from flowad_jax.evaluation import conformal, metrics, native
 from flowad_jax.evaluation.evaluate import Likelihoods
 from flowad_jax.evaluation.fitted import Fitted
 from flowad_jax.features.batches import Features, FeatureSets
@@ -31,6 +31,13 @@ class Scored(NamedTuple):
     metrics: dict[str, float]
     seconds: float
     fitted: Fitted | None
+
+    @property
+    def p_values(self) -> np.ndarray | None:
+        """Of the image scores (N,); None without held-out images to compare them with."""
+        if self.fitted is None or not len(self.fitted.image):
+            return None
+        return conformal.p_values(self.scores.image, self.fitted.image)
 
 
 def fit(system: System, trained: TrainState, features: FeatureSets) -> Fitted:

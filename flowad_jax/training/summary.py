@@ -22,9 +22,7 @@ from flowad_jax.training.system import System, build
 log = logging.getLogger("flowad_jax")
 
 
-def report(
-    system: System, path: Path, timing: dict[str, Any], scored: Scored, rate: float
-) -> dict[str, Any]:
+def report(system: System, path: Path, timing: dict[str, Any], scored: Scored) -> dict[str, Any]:
     """Writes results.json, results.md and the pictures of a run; returns the results.
 
     Args:
@@ -32,7 +30,6 @@ def report(
       path: its workdir.
       timing: see `timing_of`.
       scored: the state that is reported.
-      rate: false-alarm rate of the thresholds.
     """
     written = {
         "method": system.config.method.name,
@@ -52,7 +49,7 @@ def report(
         "epochs": system.config.train.epochs,
         "columns": {"last": scored.metrics, **_chosen(path, system.config.eval.scoring)},
         "undefined": metrics.undefined(system.test.labels, scored.masks),
-        "thresholds": _thresholds(system, scored, rate),
+        "thresholds": _thresholds(system, scored),
         "timing": _timing(system, timing, scored),
         "versions": results.versions(),
         "commands": [f"python eval.py --workdir={path.name}"],
@@ -65,12 +62,9 @@ def report(
 
 def _write_page(system: System, path: Path, written: dict[str, Any], scored: Scored) -> None:
     """Writes report.html, unless the config wants none."""
-    limit, fitted = system.config.eval.report_images, scored.fitted
+    limit = system.config.eval.report_images
     if not limit:
         return
-    p_values = None
-    if fitted is not None and len(fitted.image):
-        p_values = conformal.p_values(scored.scores.image, fitted.image)
     html.write(
         path / "report.html",
         written,
@@ -78,20 +72,20 @@ def _write_page(system: System, path: Path, written: dict[str, Any], scored: Sco
         system.test,
         scored.scores,
         scored.masks,
-        p_values,
+        scored.p_values,
         written["thresholds"].get("image"),
         limit=limit,
     )
 
 
-def _thresholds(system: System, scored: Scored, rate: float) -> dict[str, Any]:
+def _thresholds(system: System, scored: Scored) -> dict[str, Any]:
     """The calibration card, and what its threshold does on the test set."""
-    fitted = scored.fitted
-    if fitted is None or not len(fitted.image):
+    fitted, p_values = scored.fitted, scored.p_values
+    if fitted is None or p_values is None:
         return {}
     good = system.test.labels == 0
-    card = conformal.card(fitted.image, fitted.peak, rate)
-    flagged = conformal.p_values(scored.scores.image, fitted.image) <= card["promised"]
+    card = conformal.card(fitted.image, fitted.peak, system.config.eval.false_alarm_rate)
+    flagged = p_values <= card["promised"]
     test = {
         "false_alarms": int(np.sum(flagged & good)),
         "good": int(np.sum(good)),
@@ -131,7 +125,7 @@ def _evaluate(path: Path, scoring: str | None, rate: float | None) -> dict[str, 
     if position.epoch < config.train.epochs:
         log.warning("training stopped in epoch %d of %d", position.epoch, config.train.epochs)
     scored = score_as_asked(system, restored, system.features)
-    return report(system, path, timing_of(meta), scored, config.eval.false_alarm_rate)
+    return report(system, path, timing_of(meta), scored)
 
 
 def timing_of(meta: dict[str, Any]) -> dict[str, Any]:
