@@ -24,11 +24,11 @@ from ml_collections import config_dict
 from tqdm import tqdm
 
 from benchmarks import _common
-from benchmarks.freia_cflow import Decoders
 from flowad_jax.evaluation import metrics
 from flowad_jax.training import state
 from flowad_jax.training.step import make_train_step
 from flowad_jax.training.system import System, build
+from peers.cflow import Decoders
 
 SHOWN = ("image_auroc", "pixel_auroc", "aupro_0.30", "aupro_0.05")
 

@@ -43,7 +43,7 @@ def torch_forward(name: str, image: np.ndarray, channels_last: bool) -> Callable
     """Every tap of the peer; weights and image have their memory format before."""
     import torch
 
-    from tests import peers
+    from peers import encoders as peers
 
     family, variant = name.split(".")
     torch.set_num_threads(len(os.sched_getaffinity(0)))

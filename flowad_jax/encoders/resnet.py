@@ -16,7 +16,7 @@ from flax import linen as nn
 
 from flowad_jax.convolution import Conv
 from flowad_jax.errors import UserError
-from flowad_jax.types import EncoderSpec
+from flowad_jax.types import EncoderSpec, Published
 
 STRIDES = (4, 8, 16, 32)
 PADDINGS = ("reflect", "zeros")
@@ -177,30 +177,32 @@ wide_resnet101_2 = functools.partial(ResNet, (3, 4, 23, 3), _bottleneck(1, 128))
 resnet_tiny = functools.partial(ResNet, (1, 1, 1, 1), BasicBlock, width=8)
 
 
-def _spec(variant: str, first: int, weights: str) -> EncoderSpec:
+def _spec(variant: str, first: int, weights: Published | None = None) -> EncoderSpec:
     return EncoderSpec(
         name=f"resnet.{variant}",
         channels=(first, 2 * first, 4 * first, 8 * first),
         strides=STRIDES,
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
-        fixed_size=None,
         weights=weights,
+        peer=f"torchvision.{variant}",
     )
 
 
-def _published(variant: str, digest: str, first: int) -> EncoderSpec:
+def _published(variant: str, digest: str, megabytes: float, first: int) -> EncoderSpec:
     """Torchvision's first ImageNet weights, which CFLOW-AD used."""
-    return _spec(variant, first, f"{variant}-{digest}.pth (torchvision, BSD-3-Clause)")
+    file = f"{variant}-{digest}.pth"
+    url = f"https://download.pytorch.org/models/{file}"
+    return _spec(variant, first, Published(file, url, "BSD-3-Clause", megabytes))
 
 
 SPECS = {
-    "resnet18": _published("resnet18", "f37072fd", 64),
-    "resnet34": _published("resnet34", "b627a593", 64),
-    "resnet50": _published("resnet50", "0676ba61", 256),
-    "resnext50_32x4d": _published("resnext50_32x4d", "7cdf4587", 256),
-    "wide_resnet50_2": _published("wide_resnet50_2", "95faca4d", 256),
-    "wide_resnet101_2": _published("wide_resnet101_2", "32ee1156", 256),
-    "resnet_tiny": _spec("resnet_tiny", 8, "none: for tests"),
+    "resnet18": _published("resnet18", "f37072fd", 46.8, 64),
+    "resnet34": _published("resnet34", "b627a593", 87.3, 64),
+    "resnet50": _published("resnet50", "0676ba61", 102.5, 256),
+    "resnext50_32x4d": _published("resnext50_32x4d", "7cdf4587", 100.4, 256),
+    "wide_resnet50_2": _published("wide_resnet50_2", "95faca4d", 138.2, 256),
+    "wide_resnet101_2": _published("wide_resnet101_2", "32ee1156", 254.7, 256),
+    "resnet_tiny": _spec("resnet_tiny", 8),
 }
 EXPORTS = tuple(SPECS)

@@ -119,8 +119,10 @@ def checked(key: str, function: Callable, *args: Any, **kwargs: Any) -> Any:
 def _image_size(data: config_dict.ConfigDict, encoder: Encoder) -> int:
     own = data.category in data.category_sizes
     size = data.category_sizes[data.category] if own else data.image_size
-    if encoder.spec.fixed_size not in (None, size):
-        key = f"data.category_sizes.{data.category}" if own else "data.image_size"
-        name, fixed = encoder.spec.name, encoder.spec.fixed_size
-        raise UserError(f"{key}={size}: {name} only works with {fixed}")
+    spec, key = encoder.spec, f"data.category_sizes.{data.category}" if own else "data.image_size"
+    if size % spec.multiple:
+        near = max(1, round(size / spec.multiple)) * spec.multiple
+        raise UserError(f"{key}={size}: {spec.name} takes multiples of {spec.multiple}, as {near}")
+    if spec.size not in (None, size):
+        log.info("position codes of %d px are interpolated to %d px", spec.size, size)
     return size

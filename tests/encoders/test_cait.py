@@ -15,7 +15,7 @@ import safetensors.numpy
 from flowad_jax.encoders import cait, load
 from flowad_jax.errors import UserError
 from flowad_jax.weights import layout, store
-from tests import peers
+from peers import encoders as peers
 from tests.encoders import maps
 
 TINY = "cait.cait_tiny"
@@ -144,8 +144,8 @@ class TestLive:
         assert getattr(cait, variant).keywords["heads"] == model.blocks[0].attn.num_heads
         settings = model.pretrained_cfg
         assert (spec.mean, spec.std) == (settings["mean"], settings["std"])
-        assert settings["input_size"] == (3, spec.fixed_size, spec.fixed_size)
-        assert settings["url"].endswith(f"/{spec.weights.split()[0]}")
+        assert settings["input_size"] == (3, spec.size, spec.size)
+        assert settings["url"] == spec.weights.source
 
 
 def test_groups_of_queries_change_nothing_but_the_memory(monkeypatch):
@@ -187,7 +187,7 @@ def test_taps_are_blocks_and_the_published_one_is_a_number():
         load.load(TINY, "random")
     spec = cait.SPECS["cait_m48_448"]
     assert len(spec.channels) == len(spec.strides) == 48
-    assert (spec.channels[40], spec.strides[40], spec.fixed_size) == (768, 16, 448)
+    assert (spec.channels[40], spec.strides[40], spec.size) == (768, 16, 448)
 
 
 def ours_random(taps, **options):

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests import peers
+from peers import encoders as peers
 from tests.encoders import maps
 
 pytestmark = [

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from flowad_jax.convolution import convolve
 from flowad_jax.encoders import load
-from tests import peers
+from peers import encoders as peers
 from tests.encoders import maps
 
 GOLDEN = Path(__file__).parents[1] / "golden"

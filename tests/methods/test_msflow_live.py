@@ -33,7 +33,7 @@ def peer():
     """The peer's network with every weight moved away from its initial value."""
     pytest.importorskip("FrEIA")
     torch = pytest.importorskip("torch")
-    from benchmarks import freia_msflow
+    from peers import msflow as freia_msflow
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # on maps as small as these, threads only wait for each other
@@ -101,7 +101,7 @@ def test_likelihood_maps_agree(peer, sizes):
 
 def test_five_training_steps_agree(peer, sizes):
     """Loss, clip, Adam and warm-up; the last row of our batches is padding and must not count."""
-    from benchmarks import freia_msflow
+    from peers import msflow as freia_msflow
 
     epochs, rate = 20, 3e-2  # far above the published rate, so that five steps change the loss
     trainer = freia_msflow.Trainer(peer, clip_norm=2.0)

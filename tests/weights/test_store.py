@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 
 from flowad_jax.errors import UserError
-from flowad_jax.types import EncoderSpec
+from flowad_jax.types import EncoderSpec, Published
 from flowad_jax.weights import store
 from flowad_jax.weights.torch_file import WeightFileError
 
@@ -18,8 +18,7 @@ SPEC = EncoderSpec(
     strides=(4,),
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
-    fixed_size=None,
-    weights="resnet18-f37072fd.pth (BSD-3-Clause)",
+    weights=Published("resnet18-f37072fd.pth", "https://example.org/r18.pth", "BSD-3-Clause", 46.8),
 )
 VARIABLES = {
     "params": {
@@ -56,7 +55,12 @@ def test_card(card):
         "file": "source.pth",
         "bytes": 12,
         "sha256": hashlib.sha256(b"some weights").hexdigest(),
-        "published_as": SPEC.weights,
+        "published_as": {
+            "file": "resnet18-f37072fd.pth",
+            "source": "https://example.org/r18.pth",
+            "licence": "BSD-3-Clause",
+            "megabytes": 46.8,
+        },
     }
     assert card["sizes"] == {"bytes": 4 * (24 + 4 + 1 + 4 + 3), "tensors": 6, "parameters": 29}
     assert card["normalisation"] == {"mean": list(SPEC.mean), "std": list(SPEC.std)}

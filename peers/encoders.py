@@ -1,6 +1,7 @@
 """What tests and benchmarks need of the PyTorch peers; importing this module needs no torch."""
 
 import zlib
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +29,59 @@ def torchvision() -> Any:
     import torchvision
 
     return torchvision
+
+
+def build(peer: str, **options: Any) -> Any:
+    """The network that ``EncoderSpec.peer`` names, in evaluation mode, with random weights.
+
+    Args:
+      peer: ``"torchvision.resnet18"``, ``"timm.cait_m48_448"`` or
+        ``"efficientnet_lite_pytorch.efficientnet-lite0"``.
+      **options: of the library's own builder.
+
+    Raises:
+      ImportError: the library is not installed.
+    """
+    library, _, name = peer.partition(".")
+    if library == "torchvision":
+        return getattr(torchvision().models, name)(weights=None, **options).eval()
+    if library == "timm":
+        torchvision()  # timm imports it
+        import timm
+
+        return timm.create_model(name, pretrained=False, **options).eval()
+    from efficientnet_lite_pytorch import EfficientNet
+
+    return EfficientNet.from_name(name, **options).eval()
+
+
+def activations(model: Any, image: Any, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Outputs of the named modules of a model in one forward pass, maps channels last.
+
+    Args:
+      model: any torch module.
+      image: see `channels_first`.
+      names: as in ``model.named_modules()``; one that is called repeatedly gives its last output.
+    """
+    import torch
+
+    found: dict[str, np.ndarray] = {}
+
+    def keep(name: str) -> Any:
+        def hook(module: Any, inputs: Any, output: Any) -> None:
+            del module, inputs
+            output = output.permute(0, 2, 3, 1) if output.ndim == 4 else output
+            found[name] = output.numpy().copy()  # some networks add to it in place later
+
+        return hook
+
+    modules = dict(model.named_modules())
+    hooks = [modules[name].register_forward_hook(keep(name)) for name in names]
+    with torch.no_grad():
+        model(channels_first(image))
+    for hook in hooks:
+        hook.remove()
+    return found
 
 
 def random_tensor(key: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -69,11 +123,11 @@ def resnet(variant: str, padding: Literal["zeros", "reflect"] = "zeros") -> Any:
     """A model of torchvision; "reflect" mirrors at the border of every convolution that pads."""
     import torch
 
-    model = getattr(torchvision().models, variant)(weights=None)
+    model = build(f"torchvision.{variant}")
     for module in model.modules():
         if isinstance(module, torch.nn.Conv2d) and module.padding != (0, 0):
             module.padding_mode = padding
-    return model.eval()
+    return model
 
 
 def channels_first(image: Any) -> Any:
@@ -101,9 +155,8 @@ def resnet_taps(model: Any, image: Any) -> list[np.ndarray]:
 
 def efficientnet_lite(variant: str, size: tuple[int, int]) -> Any:
     """The peer's model; it pads for the size that it is built for."""
-    from efficientnet_lite_pytorch import EfficientNet
-
-    return EfficientNet.from_name(variant.replace("_lite", "-lite"), image_size=size).eval()
+    name = variant.replace("_lite", "-lite")
+    return build(f"efficientnet_lite_pytorch.{name}", image_size=size)
 
 
 def efficientnet_lite_taps(model: Any, image: Any) -> list[np.ndarray]:
