@@ -13,24 +13,29 @@ too: cat 0.88 (ImageNet normalisation: 0.83), espresso 0.94 (0.82), missile 0.22
 0.72 (0.58).
 
 Padding is TensorFlow's ``SAME`` for the image at hand. ``efficientnet_lite_pytorch`` pads for the
-size that a model was built for (224, 240 and 260 px for Lite0, 1 and 2); the two agree where
-every stride meets an even side in both or an odd one in both.
+size that a model was built for (224, 240, 260, 280 and 300 px for Lite0 to 4); the two agree where
+every stride meets an even side in both or an odd one in both. The weights of Lite3 and Lite4 are
+timm's files, which state mean = std = 0.5 for the input: half a grey value away.
 """
 
 import functools
 import math
+import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from flowad_jax.convolution import Conv
+from flowad_jax.encoders.widths import round_to_8
 from flowad_jax.errors import UserError
 from flowad_jax.types import EncoderSpec, Published
 
 STRIDES = (2, 4, 8, 16, 16, 32, 32)
-IGNORABLE = (r"(_conv_head|_bn1|_fc)\..*", r".*\.num_batches_tracked")
+IGNORABLE = (r"(_conv_head|_bn1|_fc|_classifier)\..*", r".*\.num_batches_tracked")
 
 BatchNorm = functools.partial(nn.BatchNorm, use_running_average=True, epsilon=1e-3)
 _STEM_CHANNELS = 32
@@ -46,7 +51,8 @@ class Stage(NamedTuple):
     channels: int
 
 
-_LITE0 = (
+# Of EfficientNet-B0 and of Lite0 alike.
+STAGES = (
     Stage(1, 3, 1, 1, 16),
     Stage(2, 3, 2, 6, 24),
     Stage(2, 5, 2, 6, 40),
@@ -59,20 +65,14 @@ _LITE0 = (
 
 def scaled(width: float, depth: float) -> tuple[Stage, ...]:
     """Compound scaling: channels to the nearest multiple of 8, blocks rounded up."""
-    last = len(_LITE0) - 1
+    last = len(STAGES) - 1
     return tuple(
         stage._replace(
-            channels=_round_to_8(stage.channels * width),
+            channels=round_to_8(stage.channels * width),
             blocks=stage.blocks if i in (0, last) else math.ceil(stage.blocks * depth),
         )
-        for i, stage in enumerate(_LITE0)
+        for i, stage in enumerate(STAGES)
     )
-
-
-def _round_to_8(channels: float) -> int:
-    """Never less than nine tenths of what was asked for."""
-    rounded = max(8, int(channels + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
 def _conv(features: int, size: int, stride: int, name: str, groups: int = 1) -> nn.Module:
@@ -168,15 +168,57 @@ def torch_key(path: tuple[str, ...]) -> str:
     return ".".join([*modules, leaf.get(name, name)])
 
 
+def from_dialect(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Gives the names of the PyTorch conversion to tensors that are named as in timm."""
+    if "conv_stem.weight" not in tensors:
+        return dict(tensors)
+    places = sorted(
+        {(int(m[1]), int(m[2])) for name in tensors if (m := _BLOCK_OF_TIMM.match(name))}
+    )
+    number = {place: index for index, place in enumerate(places)}
+
+    def renamed(name: str) -> str:
+        match = _BLOCK_OF_TIMM.match(name)
+        if match is None:
+            name = f"_{name}"
+            return name.replace("_bn1.", "_bn0.").replace("_bn2.", "_bn1.")
+        stage, block, layer, leaf = int(match[1]), int(match[2]), match[3], match[4]
+        layers = _LAYERS_OF_TIMM["separable" if stage == 0 else "inverted"]
+        return f"_blocks.{number[stage, block]}._{layers.get(layer, layer)}.{leaf}"
+
+    return {renamed(name): tensor for name, tensor in tensors.items()}
+
+
+_BLOCK_OF_TIMM = re.compile(r"blocks\.(\d+)\.(\d+)\.(\w+)\.(\w+)")
+# Its first stage has no convolution that widens.
+_LAYERS_OF_TIMM = {
+    "separable": {
+        "conv_dw": "depthwise_conv",
+        "bn1": "bn1",
+        "conv_pw": "project_conv",
+        "bn2": "bn2",
+    },
+    "inverted": {
+        "conv_pw": "expand_conv",
+        "bn1": "bn0",
+        "conv_dw": "depthwise_conv",
+        "bn2": "bn1",
+        "conv_pwl": "project_conv",
+        "bn3": "bn2",
+    },
+}
 _LITE1, _LITE2 = scaled(1.0, 1.1), scaled(1.1, 1.2)
+_LITE3, _LITE4 = scaled(1.2, 1.4), scaled(1.4, 1.8)
 _TINY = tuple(
     stage._replace(blocks=1, expansion=min(2, stage.expansion), channels=channels)
-    for stage, channels in zip(_LITE0, (8, 8, 16, 16, 24, 24, 32), strict=True)
+    for stage, channels in zip(STAGES, (8, 8, 16, 16, 24, 24, 32), strict=True)
 )
 
-efficientnet_lite0 = functools.partial(EfficientNetLite, _LITE0)
+efficientnet_lite0 = functools.partial(EfficientNetLite, STAGES)
 efficientnet_lite1 = functools.partial(EfficientNetLite, _LITE1)
 efficientnet_lite2 = functools.partial(EfficientNetLite, _LITE2)
+efficientnet_lite3 = functools.partial(EfficientNetLite, _LITE3)
+efficientnet_lite4 = functools.partial(EfficientNetLite, _LITE4)
 # For tests: 14 thousand parameters, no published weights.
 efficientnet_lite_tiny = functools.partial(EfficientNetLite, _TINY)
 
@@ -198,10 +240,19 @@ def _packaged(version: int, digest: str, megabytes: float) -> Published:
     return Published(f"efficientnet-lite{version}-{digest}.pth", package, "Apache-2.0", megabytes)
 
 
+def _of_timm(version: int, digest: str, megabytes: float) -> Published:
+    """Of these two there are only timm's files."""
+    file = f"tf_efficientnet_lite{version}-{digest}.pth"
+    releases = "https://github.com/rwightman/pytorch-image-models/releases/download"
+    return Published(file, f"{releases}/v0.1-weights/{file}", "Apache-2.0", megabytes)
+
+
 SPECS = {
-    "efficientnet_lite0": _spec("efficientnet_lite0", _LITE0, _packaged(0, "57934424", 18.8)),
+    "efficientnet_lite0": _spec("efficientnet_lite0", STAGES, _packaged(0, "57934424", 18.8)),
     "efficientnet_lite1": _spec("efficientnet_lite1", _LITE1, _packaged(1, "77cc7160", 21.9)),
     "efficientnet_lite2": _spec("efficientnet_lite2", _LITE2, _packaged(2, "9656183e", 24.7)),
+    "efficientnet_lite3": _spec("efficientnet_lite3", _LITE3, _of_timm(3, "b733e338", 32.8)),
+    "efficientnet_lite4": _spec("efficientnet_lite4", _LITE4, _of_timm(4, "741542c3", 52.0)),
     "efficientnet_lite_tiny": _spec("efficientnet_lite_tiny", _TINY),
 }
 EXPORTS = tuple(SPECS)

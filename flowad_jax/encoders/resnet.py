@@ -170,7 +170,10 @@ def _bottleneck(groups: int = 1, base_width: int = 64) -> Callable[..., nn.Modul
 resnet18 = functools.partial(ResNet, (2, 2, 2, 2), BasicBlock)
 resnet34 = functools.partial(ResNet, (3, 4, 6, 3), BasicBlock)
 resnet50 = functools.partial(ResNet, (3, 4, 6, 3), _bottleneck())
+resnet101 = functools.partial(ResNet, (3, 4, 23, 3), _bottleneck())
+resnet152 = functools.partial(ResNet, (3, 8, 36, 3), _bottleneck())
 resnext50_32x4d = functools.partial(ResNet, (3, 4, 6, 3), _bottleneck(32, 4))
+resnext101_32x8d = functools.partial(ResNet, (3, 4, 23, 3), _bottleneck(32, 8))
 wide_resnet50_2 = functools.partial(ResNet, (3, 4, 6, 3), _bottleneck(1, 128))
 wide_resnet101_2 = functools.partial(ResNet, (3, 4, 23, 3), _bottleneck(1, 128))
 # For tests: 78 thousand parameters, no published weights.
@@ -200,7 +203,10 @@ SPECS = {
     "resnet18": _published("resnet18", "f37072fd", 46.8, 64),
     "resnet34": _published("resnet34", "b627a593", 87.3, 64),
     "resnet50": _published("resnet50", "0676ba61", 102.5, 256),
+    "resnet101": _published("resnet101", "63fe2227", 178.8, 256),
+    "resnet152": _published("resnet152", "394f9c45", 241.6, 256),
     "resnext50_32x4d": _published("resnext50_32x4d", "7cdf4587", 100.4, 256),
+    "resnext101_32x8d": _published("resnext101_32x8d", "8ba56ff5", 356.1, 256),
     "wide_resnet50_2": _published("wide_resnet50_2", "95faca4d", 138.2, 256),
     "wide_resnet101_2": _published("wide_resnet101_2", "32ee1156", 254.7, 256),
     "resnet_tiny": _spec("resnet_tiny", 8),

@@ -1,6 +1,6 @@
 """Which feature maps of an encoder a config asks for: by their strides, or one by one."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from flowad_jax.errors import UserError
@@ -43,6 +43,12 @@ def _taps_of_strides(strides: Any, spec: EncoderSpec) -> tuple[int, ...]:
             "feature maps in encoder.taps"
         )
     return tuple(deepest[stride] for stride in chosen)
+
+
+def check_tap_at(tap_at: str, places: Sequence[str]) -> None:
+    """Raises a `UserError` where a block has no such place for a tap."""
+    if tap_at not in places:
+        raise UserError(f"encoder.tap_at='{tap_at}': blocks can be tapped at {', '.join(places)}")
 
 
 def _as_tuple(numbers: Any) -> tuple:

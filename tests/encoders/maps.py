@@ -7,11 +7,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from flowad_jax.encoders import efficientnet_lite, resnet
+from flowad_jax.encoders import efficientnet, efficientnet_lite, mobilenet_v3, resnet
 from flowad_jax.types import Tree
 from peers import encoders as peers
 
-FAMILIES = {"resnet": resnet, "efficientnet_lite": efficientnet_lite}
+FAMILIES: dict[str, Any] = {
+    "resnet": resnet,
+    "efficientnet_lite": efficientnet_lite,
+    "efficientnet": efficientnet,
+    "mobilenet_v3": mobilenet_v3,
+}
 NAMES = [f"{family}.{variant}" for family in FAMILIES for variant in FAMILIES[family].SPECS]
 TOLERANCE = 1e-4  # of the largest absolute value of a map
 

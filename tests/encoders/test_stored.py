@@ -23,12 +23,19 @@ RANDOM = [
     ("resnet.resnext50_32x4d", "reflect"),
 ]
 RANDOM_IMAGE = maps.image(70, 61)
+OTHERS = {
+    "mobilenet_v3.mobilenet_v3_small": [
+        f"features.{block}.block.{layer}.0" for block, layer in ((1, 2), (3, 2), (8, 3), (11, 3))
+    ],
+    "efficientnet.tf_efficientnet_b5": [f"blocks.{stage}" for stage in range(7)],
+}
+OTHER_TAPS = {"mobilenet_v3.mobilenet_v3_small": (0, 2, 7, 10)}
 LITE0 = "efficientnet_lite.efficientnet_lite0"
 LITE0_FILE = GOLDEN / "encoder_efficientnet_lite0.npz"
 
 
-def stored_file(name, padding):
-    return GOLDEN / f"encoder_{name.split('.')[1]}_{padding}.npz"
+def stored_file(name, padding=""):
+    return GOLDEN / f"encoder_{name.split('.')[1]}{padding and f'_{padding}'}.npz"
 
 
 def stored_taps(path):
@@ -47,6 +54,18 @@ def test_random_weights(name, padding):
     module, _ = maps.every_tap(name, padding=padding)
     taps = jax.jit(module.apply)(maps.random_variables(name), RANDOM_IMAGE)
     maps.assert_close([maps.sample(tap) for tap in taps], stored_taps(stored_file(name, padding)))
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_random_weights_of_other_families(name):
+    module, _ = maps.every_tap(name)
+    # The programs are long; nothing here depends on XLA's effort.
+    options = {"xla_backend_optimization_level": 0}
+    taps = jax.jit(module.apply, compiler_options=options)(
+        maps.random_variables(name), RANDOM_IMAGE
+    )
+    chosen = [taps[tap] for tap in OTHER_TAPS.get(name, range(len(taps)))]
+    maps.assert_close([maps.sample(tap) for tap in chosen], stored_taps(stored_file(name)))
 
 
 def test_efficientnet_lite0_with_its_published_weights():
@@ -95,6 +114,12 @@ def main():
         model = peers.resnet(name.split(".")[1], padding)
         peers.fill(model, peers.random_state(model))
         write(stored_file(name, padding), peers.resnet_taps(model, RANDOM_IMAGE))
+    for name, modules in OTHERS.items():
+        family, variant = name.split(".")
+        model = peers.build(maps.FAMILIES[family].SPECS[variant].peer)
+        peers.fill(model, peers.random_state(model))
+        found = peers.activations(model, RANDOM_IMAGE, modules)
+        write(stored_file(name), [found[module] for module in modules])
     model = peers.efficientnet_lite("efficientnet_lite0", cat().shape[1:3])
     model.load_state_dict(torch.load(store.embedded(LITE0), weights_only=True))
     write(LITE0_FILE, peers.efficientnet_lite_taps(model.eval(), cat()))
