@@ -91,7 +91,7 @@ def random_tensor(key: str, shape: tuple[int, ...]) -> np.ndarray:
     of scale and variance, would go unseen.
     """
     rng = np.random.default_rng(zlib.crc32(key.encode()))
-    leaf = key.rsplit(".", 1)[1]
+    leaf = key.rsplit(".", 1)[-1]
     if len(shape) > 1:
         fan_in = np.prod(shape[1:])
         return rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / fan_in))

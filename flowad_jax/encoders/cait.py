@@ -9,7 +9,7 @@ arXiv 2003.02436): heads are mixed linearly before the softmax and after it.
 A tap is the output of one block, counted from 0. As in SSNF and in FastFlow (block 40 of M48) the
 network's last LayerNorm is applied to it, though that was trained for the last block;
 ``final_norm=False`` gives the bare output, which the taps 15, 31 and 47 of CFLOW-AD's and
-SANFlow's code are. Position codes are learned for one image size, the only one that works.
+SANFlow's code are. Position codes are learned for one image size and interpolated for others.
 
 Attention of M48 at 448 px has 16 x 784 x 784 entries per image and block, 39 MB. Queries are
 taken in groups of at most 2^25 entries, 134 MB, whatever the number of images: a pass of M48 with
@@ -18,19 +18,17 @@ taken in groups of at most 2^25 entries, 134 MB, whatever the number of images: 
 
 import functools
 import re
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import lax
 
 from flowad_jax.convolution import Conv
-from flowad_jax.errors import UserError
+from flowad_jax.encoders import position
+from flowad_jax.encoders.attention import in_groups
 from flowad_jax.types import EncoderSpec, Published
 
 PATCH = 16  # pixels, in every published network
-ATTENTION_ENTRIES = 2**25
 IGNORABLE = (r"cls_token", r"(blocks_token_only|head)\..*")
 
 LayerNorm = functools.partial(nn.LayerNorm, epsilon=1e-6, use_fast_variance=False)
@@ -75,24 +73,8 @@ class TalkingHeads(nn.Module):
             weights = nn.softmax(mixed(logits, *before))
             return jnp.einsum("hbqk,bkhd->bqhd", mixed(weights, *after), v)
 
-        heads = _in_groups(attend, q * (channels // self.heads) ** -0.5)
+        heads = in_groups(attend, q * (channels // self.heads) ** -0.5)
         return nn.Dense(channels, name="proj")(heads.reshape(x.shape))
-
-
-def _in_groups(attend: Callable[[jax.Array], jax.Array], q: jax.Array) -> jax.Array:
-    """Attends for as many of the queries (B, N, heads, d) at once as memory is meant for."""
-    batch, tokens, heads, _ = q.shape
-    most = max(1, ATTENTION_ENTRIES // (batch * heads * tokens))
-    rows = next(rows for rows in range(min(most, tokens), 0, -1) if tokens % rows == 0)
-    if rows == tokens:
-        return attend(q)
-
-    def step(index: int, x: jax.Array) -> jax.Array:
-        group = lax.dynamic_slice_in_dim(x, index * rows, rows, axis=1)
-        return lax.dynamic_update_slice_in_dim(x, attend(group), index * rows, axis=1)
-
-    # Results replace queries: XLA would make the empty results of all blocks at the very start.
-    return lax.fori_loop(0, tokens // rows, step, q)
 
 
 class Block(nn.Module):
@@ -124,7 +106,7 @@ class CaiT(nn.Module):
       depth: blocks of the complete network.
       dim: channels of a token.
       heads: of every attention.
-      size: side of the image in pixels, a multiple of 16.
+      size: side of the images that position codes are learned for, a multiple of 16.
       final_norm: whether the network's last LayerNorm is applied to every tap.
     """
 
@@ -137,17 +119,12 @@ class CaiT(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array) -> tuple[jax.Array, ...]:
-        """Maps (B, size, size, 3) to the tapped (B, size / 16, size / 16, dim).
+        """Maps (B, H, W, 3) to the tapped (B, H / 16, W / 16, dim).
 
         Raises:
-          UserError: the image has another size.
+          UserError: a side is no multiple of 16.
         """
-        if image.shape[1:3] != (self.size, self.size):
-            height, width = image.shape[1:3]
-            raise UserError(
-                f"image of {height} x {width} px: this CaiT has position codes for "
-                f"{self.size} x {self.size} px; set data.image_size={self.size}"
-            )
+        position.check_multiple(image.shape[1:3], PATCH)
         x = Conv(
             self.dim,
             (PATCH, PATCH),
@@ -157,8 +134,9 @@ class CaiT(nn.Module):
             name="patch_embed",
         )(image)
         shape = x.shape
-        x = x.reshape(shape[0], -1, self.dim)
-        x = x + self.param("pos_embed", nn.initializers.normal(0.02), (1, *x.shape[1:]))
+        codes = (1, (self.size // PATCH) ** 2, self.dim)
+        code = self.param("pos_embed", nn.initializers.normal(0.02), codes)
+        x = x.reshape(shape[0], -1, self.dim) + position.resized(code, (shape[1], shape[2]))
         norm = LayerNorm(name="norm") if self.final_norm else lambda tokens: tokens
         maps = []
         for index in range(max(self.taps) + 1):

@@ -156,7 +156,10 @@ def _shapes(module: nn.Module, spec: EncoderSpec) -> Tree:
 
 def _complete_shapes(architecture: _Architecture) -> Tree:
     deepest = len(architecture.spec.channels) - 1
-    return _shapes(architecture.factory(taps=(deepest,)), architecture.spec)
+    # Files hold a transformer's last norm, whether or not taps go through it.
+    known = inspect.signature(architecture.factory).parameters
+    options = {"final_norm": True} if "final_norm" in known else {}
+    return _shapes(architecture.factory(taps=(deepest,), **options), architecture.spec)
 
 
 def _weight_file(name: str, weights: str) -> Path:

@@ -37,12 +37,23 @@ def _taps_of_strides(strides: Any, spec: EncoderSpec) -> tuple[int, ...]:
     deepest = {stride: tap for tap, stride in enumerate(spec.strides)}
     chosen = _as_tuple(strides)
     if not _increasing(chosen, deepest):
+        if len(deepest) == 1:
+            raise UserError(
+                f"encoder.strides {chosen}: encoder '{spec.name}' has feature maps of stride "
+                f"{spec.strides[0]} only: set encoder.taps={spread(len(chosen), spec)}"
+            )
         raise UserError(
             f"encoder.strides {chosen}: encoder '{spec.name}' has feature maps of strides "
             f"{', '.join(map(str, deepest))}: give increasing ones of these, or the indices of "
             "feature maps in encoder.taps"
         )
     return tuple(deepest[stride] for stride in chosen)
+
+
+def spread(count: int, spec: EncoderSpec) -> tuple[int, ...]:
+    """Numbers of up to ``count`` feature maps, spread evenly over the depth of an encoder."""
+    depth = len(spec.channels)
+    return tuple(sorted({(2 * i + 1) * depth // (2 * count) for i in range(count)}))
 
 
 def check_tap_at(tap_at: str, places: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from flowad_jax.encoders import cait, load
+from flowad_jax.encoders import attention, cait, load, position
 from flowad_jax.errors import UserError
 from flowad_jax.weights import layout, store
 from peers import encoders as peers
@@ -127,6 +127,20 @@ class TestLive:
         theirs = peer_taps(peer("cait_tiny"), image, BLOCKS, final_norm)
         maps.assert_close(ours("cait_tiny", image, BLOCKS, final_norm=final_norm), theirs)
 
+    def test_codes_are_interpolated_as_in_timm(self):
+        import torch
+
+        peers.torchvision()
+        from timm.layers.pos_embed import resample_abs_pos_embed
+
+        rng = np.random.default_rng(0)
+        code = rng.standard_normal((1, 64, 6)).astype(np.float32)
+        for grid in ((8, 8), (5, 11), (13, 3), (16, 16)):
+            theirs = resample_abs_pos_embed(
+                torch.from_numpy(code), new_size=list(grid), num_prefix_tokens=0
+            )
+            np.testing.assert_allclose(position.resized(code, grid), theirs, atol=1e-5)
+
     @pytest.mark.parametrize("variant", ["cait_xxs24_224", "cait_m48_448"])
     def test_names_and_shapes_are_those_of_the_published_network(self, variant):
         """Of the complete network: what is left over is what a converter may ignore."""
@@ -153,8 +167,8 @@ def test_groups_of_queries_change_nothing_but_the_memory(monkeypatch):
     weights = variables("cait_tiny")
     module = cait.cait_tiny(taps=(1,))
     results = []
-    for entries, loops in ((cait.ATTENTION_ENTRIES, 0), (16 * 3 * 2 * 8, 2), (1, 2)):
-        monkeypatch.setattr(cait, "ATTENTION_ENTRIES", entries)
+    for entries, loops in ((attention.ENTRIES, 0), (16 * 3 * 2 * 8, 2), (1, 2)):
+        monkeypatch.setattr(attention, "ENTRIES", entries)
         lowered = jit(lambda w, image: module.apply(w, image)).lower(weights, IMAGE)
         assert lowered.as_text().count("stablehlo.while") == loops
         results.append(lowered.compile()(weights, IMAGE))
@@ -183,7 +197,9 @@ def test_taps_are_blocks_and_the_published_one_is_a_number():
     maps.assert_close(taps, (every[0], every[2]))
     assert "blocks_3" not in encoder.variables["params"]
     assert load.load(TINY, "random", strides=(16,)).taps == (3,)
-    with pytest.raises(UserError, match=r"encoder\.strides .* of strides 16"):
+    with pytest.raises(
+        UserError, match=r"encoder\.strides .* of stride 16 only: set encoder\.taps=\(0, 2, 3\)"
+    ):
         load.load(TINY, "random")
     spec = cait.SPECS["cait_m48_448"]
     assert len(spec.channels) == len(spec.strides) == 48
@@ -206,10 +222,18 @@ def test_the_last_normalisation_can_be_left_out():
         load.load(TINY, "random", taps=(0,), padding="zeros")
 
 
-def test_an_image_of_another_size_is_told_the_size():
+def test_an_image_of_broken_patches_is_told_the_next_size():
     encoder = load.load(TINY, "random", taps=(0,))
-    with pytest.raises(UserError, match=r"64 x 80 px.*set data\.image_size=64"):
-        encoder.apply(encoder.variables, maps.image(64, 80))
+    with pytest.raises(UserError, match=r"64 x 70 px.*patches of 16 px.* 64 x 64, see"):
+        encoder.apply(encoder.variables, maps.image(64, 70))
+
+
+def test_codes_of_the_own_size_stay_and_others_are_smooth():
+    code = np.arange(16, dtype=np.float32).reshape(1, 16, 1)
+    np.testing.assert_array_equal(position.resized(code, (4, 4)), code)
+    wide = np.asarray(position.resized(code, (4, 8))).reshape(4, 8)
+    assert (np.diff(wide, axis=1) > 0).all()
+    np.testing.assert_allclose(wide[:, 3:5].mean(1), code.reshape(4, 4)[:, 1:3].mean(1), rtol=1e-5)
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
