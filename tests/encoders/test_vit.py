@@ -11,7 +11,6 @@ import jax
 import numpy as np
 import pytest
 
-from flowad_jax import lookup
 from flowad_jax.encoders import load, vit
 from flowad_jax.encoders.taps import choose_taps
 from flowad_jax.errors import UserError
@@ -203,19 +202,6 @@ def test_an_image_of_broken_patches_is_told_the_next_size():
     encoder = load.load("vit.dinov2_tiny", "random", taps=(0,))
     with pytest.raises(UserError, match=r"64 x 56 px: .*patches of 14 px.* 70 x 56, see"):
         encoder.apply(encoder.variables, maps.image(64, 56))
-
-
-@pytest.mark.parametrize("method", ["cflow", "sanflow", "msflow", "ssnf"])
-def test_methods_take_three_maps_of_one_size(method):
-    encoder = load.load("vit.vit_tiny", "random", taps=(0, 2, 3))
-    image = maps.image(64, 64, batch=2)
-    shapes_of = jax.eval_shape(encoder.apply, encoder.variables, image)
-    built = lookup.find("flowad_jax.methods", method)()
-    seen = (*shapes_of, jax.ShapeDtypeStruct(image.shape, np.float32))
-    seen = seen if built.sees_images else shapes_of
-    variables = jax.eval_shape(built.init, jax.random.key(0), seen)
-    found = jax.eval_shape(built.log_probs, variables, seen)
-    assert [x.shape for x in found] == [(2, 4, 4)] * 3
 
 
 def main():
