@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from tqdm import tqdm
 
 from flowad_jax.errors import UserError
 
@@ -101,7 +100,8 @@ def to_flax(
       source: what the tensors come from, for messages.
 
     Returns:
-      Variables shaped like ``target``, as new NumPy arrays.
+      Variables shaped like ``target``. Where the type of number fits they are views of the
+      tensors, so that a large file is in memory once; they may be read-only.
 
     Raises:
       ConversionError: anything is missing, left over or of another shape.
@@ -115,11 +115,10 @@ def to_flax(
     unused = [key for key in flat if key not in used and not ignored.fullmatch(key)]
     if missing or mismatched or unused:
         raise ConversionError(source, missing, mismatched, unused)
-    progress = tqdm(table, desc="convert", unit="tensor", delay=1, leave=False, disable=None)
     return unflatten_dict(
         {
-            rule.path: np.array(_from_torch(rule.path, flat[rule.key]), rule.dtype, order="C")
-            for rule in progress
+            rule.path: np.asarray(_from_torch(rule.path, flat[rule.key]), rule.dtype)
+            for rule in table
         }
     )
 

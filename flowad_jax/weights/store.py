@@ -14,6 +14,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
+from tqdm import tqdm
 
 import flowad_jax
 from flowad_jax import files
@@ -23,6 +24,13 @@ from flowad_jax.weights.torch_file import WeightFileError, blame
 
 SUFFIXES = (".safetensors", ".npz")
 
+_SAFETENSORS_NAMES = {
+    "bool": "BOOL",
+    "bfloat16": "BF16",
+    **{f"float{bits}": f"F{bits}" for bits in (16, 32, 64)},
+    **{f"int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)},
+    **{f"uint{bits}": f"U{bits}" for bits in (8, 16, 32, 64)},
+}
 # Weights that a pip package brings along: architecture -> module and the file inside it. Lite0 is
 # a dependency; the others count where somebody has installed them.
 _EMBEDDED = {
@@ -74,9 +82,7 @@ def save(path: str | Path, variables: Any, card: Mapping[str, Any]) -> None:
       UserError: another suffix, or the files cannot be written; what was there stays.
     """
     path = Path(path)
-    tensors = {
-        "/".join(key): np.asarray(leaf, order="C") for key, leaf in flatten_dict(variables).items()
-    }
+    tensors = {"/".join(key): np.asarray(leaf) for key, leaf in flatten_dict(variables).items()}
     text = json.dumps(card, indent=2)
     write = _save_safetensors if check_suffix(path) == ".safetensors" else _save_npz
     with files.replacing(path) as part:
@@ -151,10 +157,29 @@ def embedded(name: str) -> Path | None:
 
 
 def _save_safetensors(tensors: dict[str, np.ndarray], text: str, part: Path) -> None:
-    try:
-        safetensors.numpy.save_file(tensors, part, {"card": text})
-    except safetensors.SafetensorError as error:  # also where the disk is full
-        raise OSError(str(error)) from error
+    """Writes tensor by tensor; the library would hold all of them a second time.
+
+    The format: the length of a JSON header, the header, the tensors one after the other.
+    """
+    header: dict[str, Any] = {"__metadata__": {"card": text}}
+    end = 0
+    for name, tensor in tensors.items():
+        start, end = end, end + tensor.nbytes
+        header[name] = {
+            "dtype": _SAFETENSORS_NAMES[tensor.dtype.name],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    encoded = json.dumps(header).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    progress = tqdm(
+        total=end, desc="write", unit="B", unit_scale=True, delay=1, leave=False, disable=None
+    )
+    with open(part, "wb") as file, progress:
+        file.write(len(encoded).to_bytes(8, "little") + encoded)
+        for tensor in tensors.values():
+            file.write(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data)
+            progress.update(tensor.nbytes)
 
 
 def _save_npz(tensors: dict[str, np.ndarray], text: str, part: Path) -> None:

@@ -234,3 +234,11 @@ def _fill(storage: np.ndarray, data: mmap.mmap) -> None:
         raise RefusedError("is truncated; fetch it again")
     storage.view(np.uint8)[:] = content
     data.seek(start + storage.nbytes)
+    _forget(data, start, storage.nbytes)
+
+
+def _forget(data: mmap.mmap, start: int, count: int) -> None:
+    """Lets the pages of a mapped file go that have been copied, so that memory holds them once."""
+    first = start - start % mmap.PAGESIZE
+    if hasattr(mmap, "MADV_DONTNEED"):
+        data.madvise(mmap.MADV_DONTNEED, first, start + count - first)
