@@ -26,18 +26,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from flowad_jax.arguments import Parser
 from flowad_jax.doctor.findings import Section
 from flowad_jax.errors import UserError
 
 _LAYOUTS = "folder, mvtec, visa, btad, dagm, magnetic_tile, textures"
-
-
-class _Parser(argparse.ArgumentParser):
-    """Reports wrong usage in one line, as the scripts do."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"error: {message}; see --help", file=sys.stderr)
-        raise SystemExit(2)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -58,11 +51,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except UserError as error:
         parser.error(str(error))
     except ImportError as error:
-        print(f"error: {error}; run 'python -m flowad_jax.doctor' without flags", file=sys.stderr)
-        raise SystemExit(1) from None
+        parser.fail(f"{error}; run 'python -m flowad_jax.doctor' without flags")
     except OSError as error:
-        print(f"error: {error}; check the permissions", file=sys.stderr)
-        raise SystemExit(1) from None
+        parser.fail(f"{error}; check the permissions")
     except KeyboardInterrupt:
         print("interrupted; nothing was changed", file=sys.stderr)
         raise SystemExit(130) from None
@@ -87,13 +78,8 @@ def _sections(args: argparse.Namespace) -> Iterator[Section]:
         yield workdir.examine(args.workdir)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m flowad_jax.doctor",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def _parser() -> Parser:
+    parser = Parser("python -m flowad_jax.doctor", __doc__)
     add = parser.add_argument
     add("--data", metavar="FOLDER", help="data folder to look at, as data.root")
     add("--name", help=f"its layout, as data.name: {_LAYOUTS} [folder]")

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import argparse
 import ast
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
+from flowad_jax.arguments import Parser
 from flowad_jax.data import _files, textures
 from flowad_jax.data.record import read_image
 from flowad_jax.data.transforms import resize_image
@@ -31,17 +31,10 @@ _MOST_IMAGES = 64  # read from a folder, evenly spread
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports wrong usage in one line, as the scripts do."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"error: {message}; see --help", file=sys.stderr)
-        raise SystemExit(2)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads the images, makes the samples, writes the sheet and says what is on it."""
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
     try:
         if Path(args.output).suffix.lower() not in _SUFFIXES:
             raise UserError(
@@ -53,20 +46,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         with replacing(args.output) as temporary:
             sheet.draw(made, args.cell).save(temporary)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        parser.fail(error)
     changed = [synthetic for _, synthetic in made if synthetic.changed]
     share = np.mean([synthetic.mask.mean() for synthetic in changed]) if changed else 0.0
     print(f"{args.output}: {len(changed)} of {len(made)} images changed, mask mean {share:.1%}")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m flowad_jax.synthesis",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def _parser() -> Parser:
+    parser = Parser("python -m flowad_jax.synthesis", __doc__)
     add = parser.add_argument
     add("--kind", default="nsa", choices=KINDS, metavar="KIND", help=f"{', '.join(KINDS)} [nsa]")
     add("--input", default="brick", help="folder of normal images, or a texture [brick]")
