@@ -179,7 +179,8 @@ def test_a_recipe_is_locked():
 
 def test_lookup_imports_what_lives_elsewhere():
     assert lookup.find("flowad_jax.methods", "pathlib:Path") is Path
-    with pytest.raises(UserError, match="cannot import 'pathlib:Paht'"):
-        lookup.find("flowad_jax.methods", "pathlib:Paht")
+    for name in ("pathlib:Paht", ":Path", ".pathlib:Path"):
+        with pytest.raises(UserError, match=f"cannot import '{name}'"):
+            lookup.find("flowad_jax.methods", name)
     with pytest.raises(UserError, match="choices are cflow"):
         lookup.find("flowad_jax.methods", "zzz")
