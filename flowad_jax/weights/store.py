@@ -127,6 +127,12 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def promised_hash(name: str) -> str | None:
+    """The hash that a name such as ``resnet18-f37072fd.pth`` ends in, as torchvision's do."""
+    match = re.fullmatch(r".*-([0-9a-f]{8,64})", Path(name).stem)
+    return match and match[1]
+
+
 def check_name_hash(path: str | Path) -> None:
     """Compares the hash in a name such as ``resnet18-f37072fd.pth`` with the file's content.
 
@@ -135,14 +141,14 @@ def check_name_hash(path: str | Path) -> None:
     Raises:
       WeightFileError: name and content differ; the message has both.
     """
-    match = re.fullmatch(r".*-([0-9a-f]{8,64})", Path(path).stem)
-    if match is None:
+    promised = promised_hash(Path(path).name)
+    if promised is None:
         return
     found = sha256(path)
-    if not found.startswith(match[1]):
+    if not found.startswith(promised):
         raise WeightFileError(
-            f"{path}: its name promises SHA-256 {match[1]}..., its content has {found}; "
-            f"fetch it again, or rename it if '{match[1]}' is not a hash"
+            f"{path}: its name promises SHA-256 {promised}..., its content has {found}; "
+            f"fetch it again, or rename it if '{promised}' is not a hash"
         )
 
 
