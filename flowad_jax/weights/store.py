@@ -4,33 +4,25 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import os
 import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
-from tqdm import tqdm
 
 import flowad_jax
 from flowad_jax import files
 from flowad_jax.errors import UserError
 from flowad_jax.types import EncoderSpec
+from flowad_jax.weights import streaming
 from flowad_jax.weights.torch_file import WeightFileError, blame
 
 SUFFIXES = (".safetensors", ".npz")
 
-_SAFETENSORS_NAMES = {
-    "bool": "BOOL",
-    "bfloat16": "BF16",
-    **{f"float{bits}": f"F{bits}" for bits in (16, 32, 64)},
-    **{f"int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)},
-    **{f"uint{bits}": f"U{bits}" for bits in (8, 16, 32, 64)},
-}
 # Weights that a pip package brings along: architecture -> module and the file inside it. Lite0 is
 # a dependency; the others count where somebody has installed them.
 _EMBEDDED = {
@@ -123,8 +115,16 @@ def check_suffix(path: Path) -> str:
 
 def sha256(path: str | Path) -> str:
     """The SHA-256 of a file in hexadecimal, read in pieces."""
-    with blame(Path(path)), open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    path, digest = Path(path), hashlib.sha256()
+    with blame(path), open(path, "rb") as file, streaming.bar(_size(file), "checksum") as progress:
+        while piece := file.read(streaming.PIECE):
+            digest.update(piece)
+            progress.update(len(piece))
+    return digest.hexdigest()
+
+
+def _size(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size
 
 
 def promised_hash(name: str) -> str | None:
@@ -163,48 +163,35 @@ def embedded(name: str) -> Path | None:
 
 
 def _save_safetensors(tensors: dict[str, np.ndarray], text: str, part: Path) -> None:
-    """Writes tensor by tensor; the library would hold all of them a second time.
-
-    The format: the length of a JSON header, the header, the tensors one after the other.
-    """
-    header: dict[str, Any] = {"__metadata__": {"card": text}}
-    end = 0
-    for name, tensor in tensors.items():
-        start, end = end, end + tensor.nbytes
-        header[name] = {
-            "dtype": _SAFETENSORS_NAMES[tensor.dtype.name],
-            "shape": list(tensor.shape),
-            "data_offsets": [start, end],
-        }
-    encoded = json.dumps(header).encode()
-    encoded += b" " * (-len(encoded) % 8)
-    progress = tqdm(
-        total=end, desc="write", unit="B", unit_scale=True, delay=1, leave=False, disable=None
-    )
-    with open(part, "wb") as file, progress:
-        file.write(len(encoded).to_bytes(8, "little") + encoded)
-        for tensor in tensors.values():
-            file.write(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data)
-            progress.update(tensor.nbytes)
+    streaming.write_safetensors(part, tensors, {"card": text})
 
 
 def _save_npz(tensors: dict[str, np.ndarray], text: str, part: Path) -> None:
-    entries: dict[str, Any] = {"card": np.array(text), **tensors}
-    with open(part, "wb") as file:
-        np.savez(file, **entries)
+    entries = {"card": np.array(text), **tensors}
+    total = sum(array.nbytes for array in entries.values())
+    with zipfile.ZipFile(part, "w") as archive, streaming.bar(total, "write") as progress:
+        for name, array in entries.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, array, allow_pickle=False)
+            progress.update(array.nbytes)
 
 
 def _load_safetensors(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
-    with safetensors.safe_open(path, framework="np") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        return tensors, (file.metadata() or {}).get("card")
+    tensors, metadata = streaming.read_safetensors(path)
+    return tensors, metadata.get("card")
 
 
 def _load_npz(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
     with zipfile.ZipFile(path) as archive:
         if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
             raise WeightFileError(f"{path}: is compressed; weight files are not")
-    with np.load(path, allow_pickle=False) as archive:
-        tensors = {key: archive[key] for key in archive.files}
+    tensors = {}
+    with (
+        np.load(path, allow_pickle=False) as archive,
+        streaming.bar(path.stat().st_size, "read") as progress,
+    ):
+        for name in archive.files:
+            tensors[name] = archive[name]
+            progress.update(tensors[name].nbytes)
     text = tensors.pop("card", None)
     return tensors, None if text is None else str(text)

@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 
 from flowad_jax.errors import UserError
-from flowad_jax.weights import unpickler
+from flowad_jax.weights import streaming, unpickler
 from flowad_jax.weights.torch_objects import NAMES, TensorBuilder
 from flowad_jax.weights.unpickler import RefusedError, shown
 
@@ -54,7 +53,7 @@ def read(path: str | Path) -> Any:
     path = Path(path)
     with blame(path):
         if path.suffix == ".safetensors":
-            return safetensors.numpy.load_file(path)
+            return streaming.read_safetensors(path)[0]
         with path.open("rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if data[:2] == b"PK":
@@ -153,10 +152,12 @@ def _read_zip(path: Path, data: mmap.mmap) -> Any:
             raise RefusedError(f"lacks a storage {shown(key)} of {count} x {dtype}")
         if key not in storages:
             storages[key] = _record(data, entry)
+            progress.update(storages[key].nbytes)
         return storages[key].view(dtype)
 
     pickled = io.BytesIO(_record(data, entries[pickles[0]]).tobytes())
-    return _load(pickled, TensorBuilder(fetch, len(data)))
+    with streaming.bar(len(data), "read") as progress:
+        return _load(pickled, TensorBuilder(fetch, len(data)))
 
 
 def _entries(path: Path, data: mmap.mmap) -> dict[str, zipfile.ZipInfo]:
@@ -210,8 +211,10 @@ def _read_legacy(data: mmap.mmap) -> Any:
         raise RefusedError("lacks the list of its storages")
     if sorted(keys) != sorted(storages):
         raise RefusedError("does not list the storages that its tensors use")
-    for key in keys:
-        _fill(storages[key], data)
+    with streaming.bar(len(data), "read") as progress:
+        for key in keys:
+            _fill(storages[key], data)
+            progress.update(storages[key].nbytes)
     return content
 
 

@@ -19,7 +19,7 @@ _DTYPES = {
     f"torch.{name}": np.dtype(getattr(ml_dtypes, name) if name in _SHORT_FLOATS else name)
     for name in _INTEGERS + _FLOATS + _SHORT_FLOATS
 }
-_STORAGE_NAMES = {
+STORAGE_NAMES = {
     "Bool": "bool",
     "Byte": "uint8",
     "Char": "int8",
@@ -36,7 +36,7 @@ _STORAGE_NAMES = {
 }
 _STORAGES = {
     f"{module}.{prefix}Storage": _DTYPES[f"torch.{name}"]
-    for prefix, name in _STORAGE_NAMES.items()
+    for prefix, name in STORAGE_NAMES.items()
     for module in ("torch", "torch.storage")
 }
 NAMES = _DTYPES.keys() | _STORAGES.keys()

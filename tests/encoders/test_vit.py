@@ -10,11 +10,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from flowad_jax.encoders import load, vit
 from flowad_jax.encoders.taps import choose_taps
 from flowad_jax.errors import UserError
-from flowad_jax.weights import layout, store
+from flowad_jax.weights import layout
 from peers import encoders as peers
 from tests.encoders import maps
 
@@ -192,7 +193,7 @@ def test_files_in_both_spellings_are_converted_alike(tmp_path):
         ("b", named_as_in_timm("dinov2_tiny")),
     ):
         path = tmp_path / f"{name}.safetensors"
-        store.safetensors.numpy.save_file(dict(tensors), path)
+        safetensors.numpy.save_file(dict(tensors), path)
         encoder = load.load("vit.dinov2_tiny", path, taps=(1, 3))
         results.append(jit(encoder.apply)(encoder.variables, maps.image(56, 70)))
     maps.assert_close(*results)
