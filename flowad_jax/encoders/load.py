@@ -1,20 +1,21 @@
 """A frozen encoder with its weights: embedded, from a file of PyTorch's or ours, or random."""
 
 import hashlib
-import importlib
 import inspect
 import math
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 import safetensors
-from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from flowad_jax import lookup
+from flowad_jax.encoders.architecture import Architecture
+from flowad_jax.encoders.architecture import complete_shapes as _complete_shapes
+from flowad_jax.encoders.architecture import find as _find
+from flowad_jax.encoders.architecture import shapes as _shapes
 from flowad_jax.encoders.norm import normalised
 from flowad_jax.encoders.pooling import pooled
 from flowad_jax.encoders.taps import choose_taps
@@ -22,14 +23,7 @@ from flowad_jax.errors import UserError
 from flowad_jax.types import Encoder, EncoderSpec, Published, Tree
 from flowad_jax.weights import layout, store, torch_file
 
-PACKAGE = "flowad_jax.encoders"
 EXPORTS = ()  # nothing in here is the name of an encoder
-
-
-class _Architecture(NamedTuple):
-    family: Any  # the module: SPECS, torch_key, IGNORABLE
-    factory: Any
-    spec: EncoderSpec
 
 
 def load(
@@ -140,17 +134,7 @@ def random_variables(target: Tree, seed: int) -> Tree:
     return unflatten_dict({path: draw(path, leaf.shape) for path, leaf in flat.items()})
 
 
-def _find(name: str) -> _Architecture:
-    factory = lookup.find(PACKAGE, name)
-    external = ":" in name
-    module_name, variant = name.split(":" if external else ".", 1)
-    family = importlib.import_module(module_name if external else f"{PACKAGE}.{module_name}")
-    if variant not in getattr(family, "SPECS", {}):
-        raise UserError(f"encoder '{name}' has no entry in SPECS of {module_name}: add one")
-    return _Architecture(family, factory, family.SPECS[variant])
-
-
-def _options(architecture: _Architecture, **given: Any) -> dict[str, Any]:
+def _options(architecture: Architecture, **given: Any) -> dict[str, Any]:
     """What is set, if the architecture knows it."""
     options = {key: value for key, value in given.items() if value is not None}
     for key, value in options.items():
@@ -160,20 +144,6 @@ def _options(architecture: _Architecture, **given: Any) -> dict[str, Any]:
             name = architecture.spec.name
             raise UserError(f"encoder.{key}={value!r}: '{name}' has no such option") from error
     return options
-
-
-def _shapes(module: nn.Module, spec: EncoderSpec) -> Tree:
-    side = spec.size or 2 * max(spec.strides)
-    image = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
-    return jax.eval_shape(module.init, jax.random.key(0), image)
-
-
-def _complete_shapes(architecture: _Architecture) -> Tree:
-    deepest = len(architecture.spec.channels) - 1
-    # Files hold a transformer's last norm, whether or not taps go through it.
-    known = inspect.signature(architecture.factory).parameters
-    options = {"final_norm": True} if "final_norm" in known else {}
-    return _shapes(architecture.factory(taps=(deepest,), **options), architecture.spec)
 
 
 def _weight_file(name: str, published: Published | None, weights: str) -> Path:
@@ -206,10 +176,17 @@ def _remedy(name: str, published: Published | None) -> str:
     )
 
 
-def _read(architecture: _Architecture, path: Path) -> Tree:
+def _read(architecture: Architecture, path: Path) -> Tree:
     """The complete network from a file of either kind; a card tells ours from PyTorch's."""
-    if not _has_card(path):
-        return _converted(architecture, path)
+    return stored(architecture, path) if _has_card(path) else _converted(architecture, path)
+
+
+def stored(architecture: Architecture, path: Path) -> Tree:
+    """The complete network from a file of ours.
+
+    Raises:
+      UserError: the file is damaged, has no card, or is of another architecture.
+    """
     variables, card = store.load(path)
     stated = card.get("architecture")
     if stated != architecture.spec.name:
@@ -218,19 +195,31 @@ def _read(architecture: _Architecture, path: Path) -> Tree:
     return variables
 
 
-def _converted(architecture: _Architecture, path: Path) -> Tree:
-    store.check_name_hash(path)
+def _converted(architecture: Architecture, path: Path) -> Tree:
     family = architecture.family
-    tensors = _without_prefix(torch_file.state_dict(path))
-    # Some networks were published under several sets of names.
-    renamed = getattr(family, "from_dialect", dict)(tensors)
     return layout.to_flax(
-        renamed,
+        torch_tensors(architecture, path),
         _complete_shapes(architecture),
         family.torch_key,
         family.IGNORABLE,
         path.name,
     )
+
+
+def torch_tensors(architecture: Architecture, path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a PyTorch file under the names that the family's ``torch_key`` gives.
+
+    Raises:
+      UserError: the file is damaged, or its name has another hash than its content.
+    """
+    store.check_name_hash(path)
+    return renamed(architecture, torch_file.state_dict(path))
+
+
+def renamed(architecture: Architecture, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same tensors without a wrapper's prefix, and under one of several published namings."""
+    from_dialect = getattr(architecture.family, "from_dialect", dict)
+    return from_dialect(_without_prefix(tensors))
 
 
 def _without_prefix(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

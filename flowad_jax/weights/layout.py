@@ -46,7 +46,7 @@ class ConversionError(UserError):
             "tensors unused": self.unused,
         }
         return "\n".join(
-            "\n  ".join([f"{len(entries)} {name}:", *map(_printable, entries)])
+            "\n  ".join([f"{len(entries)} {name}:", *map(printable, entries)])
             for name, entries in named.items()
             if entries
         )
@@ -110,7 +110,7 @@ def to_flax(
     used = {rule.key for rule in table}
     ignored = re.compile("|".join(f"(?:{pattern})" for pattern in ignorable) or r"(?!)")
     missing = [f"{'/'.join(rule.path)} <- {rule.key}" for rule in table if rule.key not in flat]
-    mismatched = [_mismatch(rule, flat[rule.key]) for rule in table if rule.key in flat]
+    mismatched = [mismatch(rule, flat[rule.key]) for rule in table if rule.key in flat]
     mismatched = [text for text in mismatched if text]
     unused = [key for key in flat if key not in used and not ignored.fullmatch(key)]
     if missing or mismatched or unused:
@@ -125,13 +125,19 @@ def to_flax(
 
 def to_torch(variables: Any, torch_key: TorchKey) -> dict[str, np.ndarray]:
     """The inverse of `to_flax`: ``{torch key: tensor}``, ignorable tensors left out."""
+    views = to_torch_views(variables, torch_key)
+    return {key: np.array(tensor, order="C") for key, tensor in views.items()}
+
+
+def to_torch_views(variables: Any, torch_key: TorchKey) -> dict[str, np.ndarray]:
+    """The same as views, so that a large file is in memory once; in any order in memory."""
     return {
-        torch_key(path): np.array(_to_torch(path, np.asarray(leaf)), order="C")
+        torch_key(path): _to_torch(path, np.asarray(leaf))
         for path, leaf in flatten_dict(variables).items()
     }
 
 
-def _mismatch(rule: Rule, tensor: np.ndarray) -> str:
+def mismatch(rule: Rule, tensor: np.ndarray) -> str:
     """What keeps a tensor from becoming a variable, or an empty string."""
     fits = tensor.shape == rule.torch_shape and np.can_cast(tensor.dtype, rule.dtype, "same_kind")
     found = f"{tensor.shape} {tensor.dtype}"
@@ -163,9 +169,9 @@ def _first(entries: list[str], count: int = 3) -> str:
     if not entries:
         return ""
     more = ", ..." if len(entries) > count else ""
-    return f" ({', '.join(_printable(entry)[:120] for entry in entries[:count])}{more})"
+    return f" ({', '.join(printable(entry)[:120] for entry in entries[:count])}{more})"
 
 
-def _printable(entry: str) -> str:
+def printable(entry: str) -> str:
     """Names come from a foreign file and go to a terminal."""
     return entry if entry.isprintable() else ascii(entry)
