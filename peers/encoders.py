@@ -2,9 +2,12 @@
 
 import zlib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+
+from flowad_jax.weights.torch_file import STATE_DICT_KEYS
 
 _library: Any = None  # torch forgets the operators when the object goes
 
@@ -82,6 +85,53 @@ def activations(model: Any, image: Any, names: Iterable[str]) -> dict[str, np.nd
     for hook in hooks:
         hook.remove()
     return found
+
+
+def file_state(path: str | Path) -> dict[str, np.ndarray]:
+    """The tensors of a checkpoint as PyTorch reads it, in float32."""
+    import torch
+
+    content: Any
+    if str(path).endswith(".safetensors"):
+        from safetensors.torch import load_file
+
+        content = load_file(path)
+    else:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    for key in STATE_DICT_KEYS:
+        if isinstance(content.get(key), dict):
+            content = content[key]
+    return {key: tensor.detach().float().numpy() for key, tensor in content.items()}
+
+
+def named_as_in_timm(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Gives timm's names and shapes to a DINOv2 with registers that is named as by its authors.
+
+    There the class token has its position code added to it, and registers have another name.
+    """
+    if "register_tokens" not in state:
+        return state
+    tensors = dict(state)
+    code = tensors["pos_embed"]
+    tensors["cls_token"] = tensors["cls_token"] + code[:, :1]
+    tensors["pos_embed"] = code[:, 1:]
+    tensors["reg_token"] = tensors.pop("register_tokens")
+    return tensors
+
+
+def outputs(model: Any, names: Iterable[str], image: Any) -> dict[str, np.ndarray]:
+    """What modules compute, as `activations`, of those names that the model has.
+
+    timm's BatchNorm also applies what follows it; its output is taken before.
+    """
+    modules = dict(model.named_modules())
+    places = {
+        name: f"{name}.drop" if type(modules[name]).__name__ == "BatchNormAct2d" else name
+        for name in names
+        if name in modules
+    }
+    found = activations(model, image, places.values())
+    return {name: found[place] for name, place in places.items()}
 
 
 def random_tensor(key: str, shape: tuple[int, ...]) -> np.ndarray:
