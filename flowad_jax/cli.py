@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from absl import app, flags
@@ -36,26 +36,38 @@ def define_config() -> flags.FlagHolder:
     )
 
 
-def run(main: Callable[[], None], required: tuple[str, ...] = ()) -> None:
+def run(
+    main: Callable[[], None],
+    required: Iterable[str] = (),
+    check: Callable[[], None] = lambda: None,
+) -> None:
     """Parses flags, runs ``main`` and ends the process.
 
     Args:
       main: the job.
       required: names of flags that must be given.
+      check: what else has to be right about the flags; it ends the process with `fail` or
+        `require` where it is not.
     """
     _quiet_logging()
 
     def guarded(argv: list[str]) -> None:
         if len(argv) > 1:
             fail(2, f"unexpected argument '{argv[1]}': flags are written --name=value; see --help")
-        missing = [f"--{name}" for name in required if flags.FLAGS[name].value is None]
-        if missing:
-            fail(2, f"missing {', '.join(missing)}; see --help")
+        require(required)
+        check()
         if not any(word.lstrip("-").startswith(("verbosity", "v=")) for word in sys.argv[1:]):
             absl_logging.set_verbosity(absl_logging.WARNING)
         _guard(main)
 
     app.run(guarded, flags_parser=_parse)
+
+
+def require(names: Iterable[str]) -> None:
+    """Ends the process where flags are missing."""
+    missing = [f"--{name}" for name in names if flags.FLAGS[name].value is None]
+    if missing:
+        fail(2, f"missing {', '.join(missing)}; see --help")
 
 
 def fail(code: int, message: str) -> None:

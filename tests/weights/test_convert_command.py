@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowad_jax.weights import store
+from flowad_jax.encoders import architecture, export
+from flowad_jax.weights import store, torch_file, torch_writer
+from peers import encoders as peers
 from tests.weights import craft
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +36,7 @@ def faults(done, code):
     return done.stderr.splitlines()
 
 
-def test_converts_the_embedded_file(tmp_path):
+def test_converts_the_embedded_file_and_back(tmp_path):
     output = tmp_path / "lite0.safetensors"
     done = convert(LITE0, store.embedded(LITE0), output)
     assert done.returncode == 0, done.stderr
@@ -44,6 +46,18 @@ def test_converts_the_embedded_file(tmp_path):
     assert card["source"]["sha256"].startswith("57934424")
     assert f"{card['sizes']['parameters']:,} parameters" in done.stdout
     assert card["source"]["sha256"] in done.stdout
+    gives_the_tensors_back(output, tmp_path / "lite0.pth")
+
+
+def gives_the_tensors_back(ours, output):
+    done = run("--reverse", f"--arch={LITE0}", f"--checkpoint={ours}", f"--output={output}")
+    assert done.returncode == 0, done.stderr
+    assert r"left out, as no tap needs it: (_conv_head|" in done.stdout
+    assert f"wrote {output}: 240 tensors, 12.0 MB" in done.stdout
+    published, found = torch_file.state_dict(store.embedded(LITE0)), torch_file.state_dict(output)
+    assert len(found) == 240
+    for key, tensor in found.items():
+        np.testing.assert_array_equal(tensor, published[key])
 
 
 def test_another_architecture_lists_everything_and_writes_nothing(tmp_path):
@@ -66,13 +80,74 @@ def test_a_malicious_file_is_refused_by_name(tmp_path):
     assert [left.name for left in tmp_path.iterdir()] == ["a.pth"]
 
 
-@pytest.mark.parametrize("flags", [(), ("--arch=a", "--checkpoint=b"), ("--archh=a",), ("word",)])
-def test_wrong_usage(flags):
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ((), ("--arch, --checkpoint, --output",)),
+        (("--arch=a", "--checkpoint=b"), ("missing --output",)),
+        (("--archh=a",), ("archh",)),
+        (("word",), ("'word'",)),
+        (("--explain", "--arch=a", "--output=b"), ("--explain and --output",)),
+        (("--reverse", "--verify"), ("--reverse and --verify",)),
+        (("--arch=a", "--checkpoint=b", "--output=./b"), ("--output=./b is the file",)),
+    ],
+)
+def test_wrong_usage(flags, words):
     (line,) = faults(run(*flags), 2)
     assert line.startswith("error: ")
+    assert all(word in line for word in words), line
+
+
+def test_a_dry_run_writes_nothing(tmp_path):
+    output = tmp_path / "lite0.npz"
+    done = run(
+        "--dry_run",
+        f"--arch={LITE0}",
+        f"--checkpoint={store.embedded(LITE0)}",
+        f"--output={output}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("dry run, nothing was written: 240 tensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_explain_prints_the_table():
+    done = run("--explain", "--arch=resnet.resnet_tiny")
+    assert done.returncode == 0, done.stderr
+    assert "(8, 3, 7, 7)" in done.stdout
+
+
+@pytest.mark.live
+def test_verify_puts_all_layers_into_the_card(tmp_path):
+    pytest.importorskip("efficientnet_lite_pytorch")
+    output = tmp_path / "lite0.safetensors"
+    done = run(
+        "--verify", f"--arch={LITE0}", f"--checkpoint={store.embedded(LITE0)}", f"--output={output}"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "112 layers compared" in done.stdout
+    verified = store.load(output)[1]["verified"]
+    assert verified["peer"] == "efficientnet_lite_pytorch.efficientnet-lite0"
+    assert len(verified["layers"]) == 112
+    assert 0 < verified["worst"] < 1e-5
+
+
+def test_verify_without_a_peer_writes_nothing(tmp_path):
+    arch, path = "mobilenet_v3.mobilenet_v3_tiny", tmp_path / "a.pth"
+    tensors = {
+        rule.key: peers.random_tensor(rule.key, rule.torch_shape)
+        for rule in export.rules(architecture.find(arch))
+    }
+    torch_writer.write(path, tensors)
+    (line,) = faults(
+        run("--verify", f"--arch={arch}", f"--checkpoint={path}", f"--output={tmp_path}/b.npz"), 1
+    )
+    assert "no PyTorch network" in line
+    assert [left.name for left in tmp_path.iterdir()] == ["a.pth"]
 
 
 def test_help_teaches():
     done = run("--help")
-    assert "python convert_torch_weights.py --arch=resnet" in done.stdout
+    for example in ("--arch=resnet", "--explain", "--dry_run", "--verify", "--reverse"):
+        assert f"python convert_torch_weights.py {example}" in done.stdout
     assert "--checkpoint:" in done.stdout
