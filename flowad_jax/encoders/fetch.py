@@ -64,12 +64,12 @@ def _parser() -> Parser:
 
 def table() -> str:
     """All encoders of this package that have published weights, a line each."""
-    from flowad_jax.encoders.load import PACKAGE, find_spec
+    from flowad_jax.encoders.architecture import PACKAGE, find
     from flowad_jax.lookup import choices
 
     rows = [("arch", "file", "MB", "licence", "source")]
     for name in choices(PACKAGE):
-        if published := find_spec(name).weights:
+        if published := find(name).spec.weights:
             size = f"{published.megabytes:.1f}"
             rows.append((name, published.file, size, published.licence, published.source))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -90,9 +90,10 @@ def fetch(arch: str, output: str = "", dry_run: bool = False) -> None:
     Raises:
       UserError: there is no such encoder, nothing is published, or it cannot be had or written.
     """
-    from flowad_jax.encoders.load import find_spec, in_package
+    from flowad_jax.encoders.architecture import find
+    from flowad_jax.encoders.load import in_package
 
-    published = find_spec(arch).weights
+    published = find(arch).spec.weights
     if published is None:
         raise UserError(f"encoder '{arch}' has no published weights: set encoder.weights='random'")
     print(f"{published.file}: {published.megabytes:.1f} MB, licence {published.licence}")

@@ -12,15 +12,12 @@ import numpy as np
 import safetensors
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from flowad_jax.encoders.architecture import Architecture
-from flowad_jax.encoders.architecture import complete_shapes as _complete_shapes
-from flowad_jax.encoders.architecture import find as _find
-from flowad_jax.encoders.architecture import shapes as _shapes
+from flowad_jax.encoders.architecture import Architecture, complete_shapes, find, shapes
 from flowad_jax.encoders.norm import normalised
 from flowad_jax.encoders.pooling import pooled
 from flowad_jax.encoders.taps import choose_taps
 from flowad_jax.errors import UserError
-from flowad_jax.types import Encoder, EncoderSpec, Published, Tree
+from flowad_jax.types import Encoder, Published, Tree
 from flowad_jax.weights import layout, store, torch_file
 
 EXPORTS = ()  # nothing in here is the name of an encoder
@@ -58,7 +55,7 @@ def load(
       UserError: the name, a tap or stride, the padding, the pooling or the weights are not what
         they should be, or the architecture has no such option.
     """
-    architecture = _find(name)
+    architecture = find(name)
     spec = architecture.spec
     taps = choose_taps(spec, taps, strides)
     options = _options(architecture, padding=padding, final_norm=final_norm, tap_at=tap_at)
@@ -66,7 +63,7 @@ def load(
     apply = pooled(module.apply, pool)
     if layer_norm:
         apply = normalised(apply)
-    target = _shapes(module, spec)
+    target = shapes(module, spec)
     if weights == "random":
         variables = random_variables(target, seed)
         source = {"weights": f"random, seed {seed}", "sha256": _digest(variables)}
@@ -91,18 +88,9 @@ def convert_checkpoint(arch: str, checkpoint_path: str | Path) -> tuple[Tree, di
     Raises:
       UserError: the name is unknown, the file is damaged or of another architecture.
     """
-    architecture, path = _find(arch), Path(checkpoint_path)
+    architecture, path = find(arch), Path(checkpoint_path)
     variables = _converted(architecture, path)
     return variables, store.describe(architecture.spec, path, variables)
-
-
-def find_spec(name: str) -> EncoderSpec:
-    """Returns what an encoder promises, and what weights are published for it.
-
-    Raises:
-      UserError: the name is unknown.
-    """
-    return _find(name).spec
 
 
 def in_package(published: Published) -> bool:
@@ -191,7 +179,7 @@ def stored(architecture: Architecture, path: Path) -> Tree:
     stated = card.get("architecture")
     if stated != architecture.spec.name:
         raise UserError(f"{path}: holds weights of '{stated}', not of '{architecture.spec.name}'")
-    _require_same_shapes(variables, _complete_shapes(architecture), path.name)
+    _require_same_shapes(variables, complete_shapes(architecture), path.name)
     return variables
 
 
@@ -199,7 +187,7 @@ def _converted(architecture: Architecture, path: Path) -> Tree:
     family = architecture.family
     return layout.to_flax(
         torch_tensors(architecture, path),
-        _complete_shapes(architecture),
+        complete_shapes(architecture),
         family.torch_key,
         family.IGNORABLE,
         path.name,

@@ -6,7 +6,8 @@ import hashlib
 import pytest
 
 from flowad_jax.encoders import fetch, resnet
-from flowad_jax.encoders.load import find_spec, in_package
+from flowad_jax.encoders.architecture import find
+from flowad_jax.encoders.load import in_package
 from flowad_jax.lookup import choices
 from flowad_jax.types import Published
 from flowad_jax.weights import download, store
@@ -16,7 +17,7 @@ ARCH = "resnet.resnet18"
 BODY = b"weights of a small network" * 10_000
 DIGEST = hashlib.sha256(BODY).hexdigest()
 FILE = f"resnet18-{DIGEST[:8]}.pth"
-NAMES = [name for name in choices("flowad_jax.encoders") if find_spec(name).weights]
+NAMES = [name for name in choices("flowad_jax.encoders") if find(name).spec.weights]
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def ask(capsys):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_published_can_be_fetched(name):
-    published = find_spec(name).weights
+    published = find(name).spec.weights
     if not in_package(published):
         assert published.source.startswith("https://")
         assert published.source.endswith(f"/{published.file}")

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from flowad_jax.encoders import load, resnet
+from flowad_jax.encoders import architecture, resnet
 from flowad_jax.weights import layout
 from peers import encoders as peers
 from tests.weights import craft
@@ -14,7 +14,7 @@ from tests.weights import craft
 MEASURE = """
 import sys
 from pathlib import Path
-from flowad_jax.encoders import load
+from flowad_jax.encoders import architecture, load
 from flowad_jax.weights import store
 
 def resident(name):
@@ -22,7 +22,8 @@ def resident(name):
     return 1024 * int(status.split(name + ":")[1].split()[0])
 
 arch, source, target = sys.argv[1:]
-load._complete_shapes(load._find(arch))  # what JAX takes has nothing to do with the file
+# What JAX takes has nothing to do with the file.
+architecture.complete_shapes(architecture.find(arch))
 Path("/proc/self/clear_refs").write_text("5")
 before = resident("VmRSS")
 store.save(target, *load.convert_checkpoint(arch, source))
@@ -33,7 +34,7 @@ print(resident("VmHWM") - before)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 def test_peak_memory_is_at_most_1_3_times_the_file(tmp_path, legacy):
-    shapes = load._complete_shapes(load._find("resnet.resnet34"))
+    shapes = architecture.complete_shapes(architecture.find("resnet.resnet34"))
     tensors = {
         rule.key: peers.random_tensor(rule.key, rule.torch_shape)
         for rule in layout.rules(shapes, resnet.torch_key)
