@@ -1,12 +1,11 @@
 """Reads ``.pth``, ``.pt`` and ``.safetensors`` files without PyTorch.
 
 Nothing in a file is ever executed. Beside the mapped file of n bytes a reader holds at most about
-5 n bytes, plus 0.5 GB where a file is made to waste memory. Tensors of the zip format are views
-of the mapped file and cost nothing.
+7 n bytes, plus 0.5 GB where a file is made to waste memory; `benchmarks/fuzz_reader.py` tries to
+get more. Tensors of the zip format are views of the mapped file and cost nothing.
 """
 
 import contextlib
-import io
 import itertools
 import mmap
 import re
@@ -20,27 +19,28 @@ from typing import Any
 import numpy as np
 
 from flowad_jax.errors import UserError
-from flowad_jax.weights import streaming, unpickler
-from flowad_jax.weights.torch_objects import NAMES, TensorBuilder
-from flowad_jax.weights.unpickler import RefusedError, shown
+from flowad_jax.weights import streaming, torch_legacy
+from flowad_jax.weights.foreign import ForeignMachine
+from flowad_jax.weights.torch_objects import TensorBuilder
+from flowad_jax.weights.unpickler import Machine, RefusedError, shown
 
 MAX_ZIP_ENTRIES = 200_000
+MAX_ZIP_EXTRAS = 10_000_000  # bytes; zipfile takes a microsecond for four of them
 STATE_DICT_KEYS = ("state_dict", "model", "model_state_dict")
-
-_LEGACY_START = b"\x80\x02\x8a\x0a" + 0x1950A86A20F9469CFC6C.to_bytes(10, "little") + b"."
-_LEGACY_PROTOCOL = 1001
 
 
 class WeightFileError(UserError):
     """A weight file is missing, damaged, or asks for more than tensors."""
 
 
-def read(path: str | Path) -> Any:
+def read(path: str | Path, *, foreign: bool = False) -> Any:
     """Reads a checkpoint written by ``torch.save``, or a ``.safetensors`` file.
 
     Args:
       path: zip format (PyTorch 1.6 and later), legacy stream format (0.2 to 1.5), or
         ``.safetensors``, which is recognised by its suffix.
+      foreign: whether objects of the libraries that `flowad_jax.weights.foreign` lists, as in a
+        checkpoint of Lightning, are read as inert `foreign.Foreign`; otherwise they are refused.
 
     Returns:
       Nested dict, list, tuple, str, int, float, bool and None with `numpy.ndarray` leaves, which
@@ -50,31 +50,35 @@ def read(path: str | Path) -> Any:
       WeightFileError: the file cannot be read, is damaged, or asks for a class or function; the
         message names the file and what it asked for.
     """
-    path = Path(path)
+    path, machine = Path(path), ForeignMachine if foreign else Machine
     with blame(path):
         if path.suffix == ".safetensors":
             return streaming.read_safetensors(path)[0]
         with path.open("rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if data[:2] == b"PK":
-            return _read_zip(path, data)
-        if data[: len(_LEGACY_START)] == _LEGACY_START:
-            return _read_legacy(data)
+            return _read_zip(path, data, machine)
+        if torch_legacy.starts(data):
+            return torch_legacy.read(data, machine)
         if data[257:262] == b"ustar":
             raise RefusedError("is in PyTorch's tar format of before 2017; save it again")
         raise RefusedError(f"is no PyTorch weight file: it starts with {data[:16]!r}")
 
 
-def state_dict(path: str | Path) -> dict[str, np.ndarray]:
+def state_dict(path: str | Path, *, foreign: bool = False) -> dict[str, np.ndarray]:
     """Reads the flat ``{name: tensor}`` dict of a checkpoint.
 
     It is the file's top level or the value under one of `STATE_DICT_KEYS`. Names are kept as
     they are, also with a ``module.`` in front.
 
+    Args:
+      path: as for `read`.
+      foreign: as for `read`; such objects may stand beside the dict.
+
     Raises:
       WeightFileError: as `read`; or there is no such dict, or more than one.
     """
-    content = read(path)
+    content = read(path, foreign=foreign)
     if _is_flat(content):
         return content
     if not isinstance(content, dict):
@@ -106,6 +110,8 @@ def blame(path: Path) -> Iterator[None]:
         raise
     except RefusedError as error:
         raise WeightFileError(f"{path}: {error}") from error
+    except MemoryError as error:
+        raise WeightFileError(f"{path}: does not fit into the memory of this machine") from error
     except OSError as error:
         raise WeightFileError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:
@@ -129,11 +135,7 @@ def _kind(value: Any) -> str:
     return "tensor" if isinstance(value, np.ndarray) else type(value).__name__
 
 
-def _load(stream: Any, builder: TensorBuilder) -> Any:
-    return unpickler.load(stream, NAMES, builder.calls, builder.persistent)
-
-
-def _read_zip(path: Path, data: mmap.mmap) -> Any:
+def _read_zip(path: Path, data: mmap.mmap, machine: type[Machine]) -> Any:
     entries = _entries(path, data)
     pickles = [name for name in entries if re.fullmatch(r"[^/]+/data\.pkl", name)]
     if len(pickles) != 1:
@@ -147,23 +149,28 @@ def _read_zip(path: Path, data: mmap.mmap) -> Any:
     storages: dict[str, np.ndarray] = {}
 
     def fetch(key: str, dtype: np.dtype, count: int, view: Any) -> np.ndarray:
-        entry = entries.get(f"{root}data/{key}")
-        if entry is None or view is not None or entry.file_size != count * dtype.itemsize:
-            raise RefusedError(f"lacks a storage {shown(key)} of {count} x {dtype}")
-        if key not in storages:
-            storages[key] = _record(data, entry)
+        if key not in storages and f"{root}data/{key}" in entries:
+            storages[key] = _record(data, entries[f"{root}data/{key}"])
             progress.update(storages[key].nbytes)
-        return storages[key].view(dtype)
+        stored = storages.get(key)
+        if stored is None or view is not None or stored.size != count * dtype.itemsize:
+            raise RefusedError(f"lacks a storage {shown(key)} of {count} x {dtype}")
+        return stored.view(dtype)
 
-    pickled = io.BytesIO(_record(data, entries[pickles[0]]).tobytes())
+    _record(data, entries[pickles[0]])  # checks it
+    data.seek(_start(data, entries[pickles[0]]))
     with streaming.bar(len(data), "read") as progress:
-        return _load(pickled, TensorBuilder(fetch, len(data)))
+        return TensorBuilder(fetch, len(data), machine).load(data)
 
 
 def _entries(path: Path, data: mmap.mmap) -> dict[str, zipfile.ZipInfo]:
-    headers = itertools.islice(re.finditer(b"PK\x01\x02", data), MAX_ZIP_ENTRIES + 1)
-    if sum(1 for _ in headers) > MAX_ZIP_ENTRIES:
-        raise RefusedError(f"has more than {MAX_ZIP_ENTRIES} zip entries")
+    extras = 0
+    for count, header in enumerate(re.finditer(b"PK\x01\x02", data), start=1):
+        extras += int.from_bytes(data[header.start() + 30 : header.start() + 32], "little")
+        if count > MAX_ZIP_ENTRIES or extras > MAX_ZIP_EXTRAS:
+            raise RefusedError(
+                f"has over {MAX_ZIP_ENTRIES} zip entries or {MAX_ZIP_EXTRAS} bytes of extras"
+            )
     with zipfile.ZipFile(path) as archive:
         infos = archive.infolist()
     if sum(info.file_size for info in infos) > len(data):
@@ -175,8 +182,7 @@ def _record(data: mmap.mmap, entry: zipfile.ZipInfo) -> np.ndarray:
     """The bytes of a zip entry, as a view of the mapped file."""
     if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
         raise RefusedError(f"has the compressed or encrypted entry {shown(entry.filename)}")
-    name_size, extra_size = struct.unpack_from("<26xHH", data, entry.header_offset)
-    start = entry.header_offset + 30 + name_size + extra_size
+    start = _start(data, entry)
     content = np.frombuffer(data, np.uint8)[start : start + entry.file_size]
     # PyTorch writes 0 where it was told not to compute checksums.
     if content.size != entry.file_size or entry.CRC not in (0, zlib.crc32(content.data)):
@@ -186,62 +192,7 @@ def _record(data: mmap.mmap, entry: zipfile.ZipInfo) -> np.ndarray:
     return content
 
 
-def _read_legacy(data: mmap.mmap) -> Any:
-    storages: dict[str, np.ndarray] = {}
-    free = len(data)
-
-    def fetch(key: str, dtype: np.dtype, count: int, view: Any) -> np.ndarray:
-        nonlocal free
-        if key not in storages:
-            free -= count * dtype.itemsize
-            if free < 0:
-                raise RefusedError(f"is truncated: storage {shown(key)} does not fit into it")
-            storages[key] = np.empty(count, dtype)
-        if (storages[key].size, storages[key].dtype) != (count, dtype):
-            raise RefusedError(f"has two types of storage {shown(key)}")
-        return storages[key] if view is None else _part(storages[key], view)
-
-    builder = TensorBuilder(fetch, len(data))
-    _, protocol, system, content, keys = [_load(data, builder) for _ in range(5)]
-    if protocol != _LEGACY_PROTOCOL:
-        raise RefusedError(f"has the unknown format version {shown(protocol)}")
-    if not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise RefusedError("is big-endian; save it again on a little-endian machine")
-    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise RefusedError("lacks the list of its storages")
-    if sorted(keys) != sorted(storages):
-        raise RefusedError("does not list the storages that its tensors use")
-    with streaming.bar(len(data), "read") as progress:
-        for key in keys:
-            _fill(storages[key], data)
-            progress.update(storages[key].nbytes)
-    return content
-
-
-def _part(storage: np.ndarray, view: Any) -> np.ndarray:
-    """The part of a storage that another one of PyTorch 0.4 and before is a view of."""
-    _, start, count = view
-    if type(start) is not int or type(count) is not int or not 0 <= start <= start + count:
-        raise RefusedError("has an impossible view of a storage")
-    return storage[start : start + count]
-
-
-def _fill(storage: np.ndarray, data: mmap.mmap) -> None:
-    """Copies the next ``element count, elements`` of a legacy file into a storage."""
-    (count,) = struct.unpack("<q", data.read(8))
-    if count != storage.size:
-        raise RefusedError(f"has {count} elements in a storage of {storage.size}")
-    start = data.tell()
-    content = np.frombuffer(data, np.uint8)[start : start + storage.nbytes]
-    if content.size != storage.nbytes:
-        raise RefusedError("is truncated; fetch it again")
-    storage.view(np.uint8)[:] = content
-    data.seek(start + storage.nbytes)
-    _forget(data, start, storage.nbytes)
-
-
-def _forget(data: mmap.mmap, start: int, count: int) -> None:
-    """Lets the pages of a mapped file go that have been copied, so that memory holds them once."""
-    first = start - start % mmap.PAGESIZE
-    if hasattr(mmap, "MADV_DONTNEED"):
-        data.madvise(mmap.MADV_DONTNEED, first, start + count - first)
+def _start(data: mmap.mmap, entry: zipfile.ZipInfo) -> int:
+    """Where the bytes of a zip entry start: its local header has a name and extras of its own."""
+    name_size, extra_size = struct.unpack_from("<26xHH", data, entry.header_offset)
+    return entry.header_offset + 30 + name_size + extra_size

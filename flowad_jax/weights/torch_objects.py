@@ -7,7 +7,15 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from flowad_jax.weights.unpickler import Global, RefusedError, checked_dict, shown
+from flowad_jax.weights.unpickler import (
+    MAX_NAME,
+    Budget,
+    Global,
+    Machine,
+    RefusedError,
+    checked_dict,
+    shown,
+)
 
 MAX_EXPANSION = 8  # tensors may share or repeat their storage, up to this multiple of the file
 MAX_DIMENSIONS = 32
@@ -50,28 +58,36 @@ class TensorBuilder:
     Args:
       fetch: ``(key, dtype, element count, view or None) -> 1-D array`` of a named storage.
       file_size: bytes; all tensors together may have `MAX_EXPANSION` times as many.
+      machine: interprets the pickles.
     """
 
-    def __init__(self, fetch: Fetch, file_size: int):
+    def __init__(self, fetch: Fetch, file_size: int, machine: type[Machine] = Machine):
         self._fetch = fetch
-        self._budget = MAX_EXPANSION * max(file_size, 2**17)
-        self.calls: dict[str, Callable[..., Any]] = {
-            "collections.OrderedDict": _ordered_dict,
-            "torch.Size": _size,
+        self._machine = machine
+        self._bytes_left = MAX_EXPANSION * max(file_size, 2**17)
+        self._budget = Budget()
+        self._calls: dict[str, Callable[..., Any]] = {
+            "collections.OrderedDict": self._ordered_dict,
+            "torch.Size": self._size,
             "torch._utils._rebuild_tensor": self._tensor,
             "torch._utils._rebuild_tensor_v2": self._tensor,
             "torch._utils._rebuild_tensor_v3": self._typed_tensor,
             "torch._utils._rebuild_parameter": lambda data, requires_grad, hooks: data,
         }
 
-    def persistent(self, identity: Any) -> np.ndarray:
+    def load(self, stream: Any) -> Any:
+        """Interprets the pickle at the position of ``stream``, see `Machine.run`."""
+        return self._machine(NAMES, self._calls, self._persistent, self._budget).run(stream)
+
+    def _persistent(self, identity: Any) -> np.ndarray:
         """Returns the storage that ``("storage", type, key, device, count[, view])`` names."""
         if type(identity) is not tuple or len(identity) not in (5, 6) or identity[0] != "storage":
             raise RefusedError(f"asks for the persistent object {shown(identity)}")
         _, kind, key, _, count, *view = identity
         if not isinstance(kind, Global) or kind not in _STORAGES:
             raise RefusedError(f"asks for a storage of type {shown(kind)}")
-        if type(key) is not str or type(count) is not int or not 0 <= count < 2**63:
+        is_key = type(key) is str and len(key) <= MAX_NAME
+        if not is_key or type(count) is not int or not 0 <= count < 2**63:
             raise RefusedError(f"asks for storage {shown(key)} of {shown(count)} elements")
         return self._fetch(key, _STORAGES[kind], count, view[0] if view else None)
 
@@ -91,9 +107,10 @@ class TensorBuilder:
         if flags:
             raise RefusedError("has a tensor stored as a lazy conjugate or negative")
         _check_bounds(storage.size, offset, size, stride)
+        self._budget.spend(len(size))
         width = storage.dtype.itemsize
-        self._budget -= math.prod(size) * width
-        if self._budget < 0:
+        self._bytes_left -= math.prod(size) * width
+        if self._bytes_left < 0:
             raise RefusedError(f"has tensors of over {MAX_EXPANSION} times the size of the file")
         if 0 in size:
             return np.empty(size, storage.dtype)
@@ -109,6 +126,18 @@ class TensorBuilder:
         typed = storage.view(_DTYPES[dtype])
         return self._tensor(typed, offset, size, stride, requires_grad, hooks, *flags)
 
+    def _ordered_dict(self, pairs: Any = ()) -> dict:
+        if type(pairs) not in (list, tuple):
+            raise RefusedError(f"builds a dict from {shown(pairs)}")
+        self._budget.spend(len(pairs))
+        return checked_dict(pairs)
+
+    def _size(self, extents: Any) -> tuple:
+        if type(extents) not in (list, tuple):
+            raise RefusedError(f"builds a size from {shown(extents)}")
+        self._budget.spend(len(extents))
+        return tuple(extents)
+
 
 def _check_bounds(count: int, offset: Any, size: Any, stride: Any) -> None:
     """Refuses a view that would leave its storage of ``count`` elements."""
@@ -120,15 +149,3 @@ def _check_bounds(count: int, offset: Any, size: Any, stride: Any) -> None:
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if offset > count or (0 not in size and last >= count):
         raise RefusedError(f"has a tensor that reaches beyond its storage of {count} elements")
-
-
-def _ordered_dict(pairs: Any = ()) -> dict:
-    if type(pairs) not in (list, tuple):
-        raise RefusedError(f"builds a dict from {shown(pairs)}")
-    return checked_dict(pairs)
-
-
-def _size(extents: Any) -> tuple:
-    if type(extents) not in (list, tuple):
-        raise RefusedError(f"builds a size from {shown(extents)}")
-    return tuple(extents)

@@ -7,9 +7,9 @@ from flowad_jax.weights import torch_file
 def refused():
     """Asserts that a file is refused in one line that names the file and every given word."""
 
-    def check(path, *words, reader=torch_file.read):
+    def check(path, *words, reader=torch_file.read, **options):
         with pytest.raises(torch_file.WeightFileError) as caught:
-            reader(path)
+            reader(path, **options)
         message = str(caught.value)
         assert "\n" not in message
         assert message.isprintable()
