@@ -12,6 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
+from flowad_jax.weights import streaming
+
 # As the docstring of `flowad_jax.weights.torch_file` states them.
 BYTES_PER_BYTE = 7
 BYTES_BESIDE = 500_000_000
@@ -24,6 +28,10 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 # What `zipfile` and `pickletools` decode text with, which Python imports when it is first used.
 for _codec in ("cp437", "ascii", "latin-1", "utf-8", "raw-unicode-escape", "unicode-escape"):
     codecs.lookup(_codec)
+
+# So does the first progress bar make a lock; the thread that watches over bars is not needed.
+tqdm.monitor_interval = 0
+streaming.bar(0, "read").close()
 
 _watched: str | None = None
 _installed = False
