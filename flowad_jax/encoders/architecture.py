@@ -52,12 +52,17 @@ def shapes(module: nn.Module, spec: EncoderSpec) -> Tree:
     return jax.eval_shape(module.init, jax.random.key(0), image)
 
 
-def complete_shapes(architecture: Architecture) -> Tree:
-    """The same for all that any tap needs, which is what weight files hold."""
-    deepest = len(architecture.spec.channels) - 1
+def complete_shapes(architecture: Architecture, deepest: int | None = None) -> Tree:
+    """The same for all that any tap needs, which is what weight files hold.
+
+    Args:
+      architecture: of the network.
+      deepest: for all up to this tap only.
+    """
+    last = len(architecture.spec.channels) - 1 if deepest is None else deepest
     # Files hold a transformer's last norm, whether or not taps go through it.
     options = known_options(architecture, final_norm=True)
-    return shapes(architecture.factory(taps=(deepest,), **options), architecture.spec)
+    return shapes(architecture.factory(taps=(last,), **options), architecture.spec)
 
 
 def known_options(architecture: Architecture, **options: Any) -> dict[str, Any]:

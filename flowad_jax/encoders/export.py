@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from flowad_jax.encoders.architecture import Architecture, complete_shapes, find
-from flowad_jax.encoders.load import stored, torch_tensors
+from flowad_jax.encoders.files import stored, torch_tensors
 from flowad_jax.weights import explain, layout
 
 EXPORTS = ()  # nothing in here is the name of an encoder

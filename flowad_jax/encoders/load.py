@@ -9,16 +9,16 @@ from typing import Any
 
 import jax
 import numpy as np
-import safetensors
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from flowad_jax.encoders.architecture import Architecture, complete_shapes, find, shapes
+from flowad_jax.encoders import files
+from flowad_jax.encoders.architecture import Architecture, find, shapes
 from flowad_jax.encoders.norm import normalised
 from flowad_jax.encoders.pooling import pooled
 from flowad_jax.encoders.taps import choose_taps
 from flowad_jax.errors import UserError
 from flowad_jax.types import Encoder, Published, Tree
-from flowad_jax.weights import layout, store, torch_file
+from flowad_jax.weights import store
 
 EXPORTS = ()  # nothing in here is the name of an encoder
 
@@ -69,7 +69,7 @@ def load(
         source = {"weights": f"random, seed {seed}", "sha256": _digest(variables)}
     else:
         path = _weight_file(name, spec.weights, weights)
-        variables = _pruned(_read(architecture, path), target)
+        variables = files.pruned(files.read(architecture, path), target, path.name)
         source = {"weights": path.name, "sha256": store.sha256(path)}
     source = {"name": spec.name, **source}
     return Encoder(apply, jax.device_put(variables), spec, taps, source)
@@ -89,7 +89,7 @@ def convert_checkpoint(arch: str, checkpoint_path: str | Path) -> tuple[Tree, di
       UserError: the name is unknown, the file is damaged or of another architecture.
     """
     architecture, path = find(arch), Path(checkpoint_path)
-    variables = _converted(architecture, path)
+    variables = files.converted(architecture, path)
     return variables, store.describe(architecture.spec, path, variables)
 
 
@@ -162,88 +162,6 @@ def _remedy(name: str, published: Published | None) -> str:
         f"flowad_jax.encoders.fetch --arch={name}' downloads from {published.source}, or to "
         "another weight file or 'random'"
     )
-
-
-def _read(architecture: Architecture, path: Path) -> Tree:
-    """The complete network from a file of either kind; a card tells ours from PyTorch's."""
-    return stored(architecture, path) if _has_card(path) else _converted(architecture, path)
-
-
-def stored(architecture: Architecture, path: Path) -> Tree:
-    """The complete network from a file of ours.
-
-    Raises:
-      UserError: the file is damaged, has no card, or is of another architecture.
-    """
-    variables, card = store.load(path)
-    stated = card.get("architecture")
-    if stated != architecture.spec.name:
-        raise UserError(f"{path}: holds weights of '{stated}', not of '{architecture.spec.name}'")
-    _require_same_shapes(variables, complete_shapes(architecture), path.name)
-    return variables
-
-
-def _converted(architecture: Architecture, path: Path) -> Tree:
-    family = architecture.family
-    return layout.to_flax(
-        torch_tensors(architecture, path),
-        complete_shapes(architecture),
-        family.torch_key,
-        family.IGNORABLE,
-        path.name,
-    )
-
-
-def torch_tensors(architecture: Architecture, path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a PyTorch file under the names that the family's ``torch_key`` gives.
-
-    Raises:
-      UserError: the file is damaged, or its name has another hash than its content.
-    """
-    store.check_name_hash(path)
-    return renamed(architecture, torch_file.state_dict(path))
-
-
-def renamed(architecture: Architecture, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The same tensors without a wrapper's prefix, and under one of several published namings."""
-    from_dialect = getattr(architecture.family, "from_dialect", dict)
-    return from_dialect(_without_prefix(tensors))
-
-
-def _without_prefix(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Names as they are in a network that was not wrapped for training on several devices."""
-    wrapped = all(name.startswith("module.") for name in tensors)
-    return {name.removeprefix("module.") if wrapped else name: t for name, t in tensors.items()}
-
-
-def _has_card(path: Path) -> bool:
-    if path.suffix != ".safetensors":
-        return path.suffix == ".npz"
-    with torch_file.blame(path), safetensors.safe_open(path, framework="np") as file:
-        return "card" in (file.metadata() or {})
-
-
-def _require_same_shapes(variables: Tree, target: Tree, source: str) -> None:
-    found = {"/".join(path): leaf.shape for path, leaf in flatten_dict(variables).items()}
-    needed = {"/".join(path): leaf.shape for path, leaf in flatten_dict(target).items()}
-    if found == needed:
-        return
-    raise layout.ConversionError(
-        source,
-        missing=sorted(needed.keys() - found.keys()),
-        mismatched=[
-            f"{path}: {found[path]}, needed {shape}"
-            for path, shape in needed.items()
-            if found.get(path, shape) != shape
-        ],
-        unused=sorted(found.keys() - needed.keys()),
-    )
-
-
-def _pruned(variables: Tree, target: Tree) -> Tree:
-    """Leaves out what lies behind the deepest tap, so that it takes no device memory."""
-    flat = flatten_dict(variables)
-    return unflatten_dict({path: flat[path] for path in flatten_dict(target)})
 
 
 def _digest(variables: Tree) -> str:

@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict
 
 from flowad_jax.encoders.architecture import Architecture, known_options
 from flowad_jax.encoders.export import rules
-from flowad_jax.encoders.load import renamed
+from flowad_jax.encoders.files import renamed
 from flowad_jax.errors import UserError
 from flowad_jax.types import EncoderSpec, Tree
 

@@ -25,7 +25,14 @@ class ConversionError(UserError):
       unused: torch keys that no variable uses and that may not be ignored.
     """
 
-    def __init__(self, source: str, missing: list[str], mismatched: list[str], unused: list[str]):
+    def __init__(
+        self,
+        source: str,
+        missing: list[str],
+        mismatched: list[str],
+        unused: list[str],
+        advice: str = "name the architecture it was saved from",
+    ):
         self.missing = missing
         self.mismatched = mismatched
         self.unused = unused
@@ -34,9 +41,7 @@ class ConversionError(UserError):
             f"{len(mismatched)} tensors of another shape{_first(mismatched)}, "
             f"{len(unused)} tensors unused{_first(unused)}"
         )
-        super().__init__(
-            f"{source} does not fit the network: {counts}; name the architecture it was saved from"
-        )
+        super().__init__(f"{source} does not fit the network: {counts}; {advice}")
 
     def lists(self) -> str:
         """All three lists in full, one entry per line."""
@@ -135,6 +140,46 @@ def to_torch_views(variables: Any, torch_key: TorchKey) -> dict[str, np.ndarray]
         torch_key(path): _to_torch(path, np.asarray(leaf))
         for path, leaf in flatten_dict(variables).items()
     }
+
+
+def require_shapes(variables: Any, target: Any, source: str, **options: str) -> None:
+    """Compares variables with what a network needs.
+
+    Args:
+      variables: nested dict of arrays.
+      target: the same of `jax.ShapeDtypeStruct`.
+      source: what the variables come from, for messages.
+      **options: of `ConversionError`.
+
+    Raises:
+      ConversionError: names or shapes differ.
+    """
+    found = {"/".join(path): leaf.shape for path, leaf in flatten_dict(variables).items()}
+    needed = {"/".join(path): leaf.shape for path, leaf in flatten_dict(target).items()}
+    if found == needed:
+        return
+    raise ConversionError(
+        source,
+        missing=sorted(needed.keys() - found.keys()),
+        mismatched=[
+            f"{path}: {found[path]}, needed {shape}"
+            for path, shape in needed.items()
+            if found.get(path, shape) != shape
+        ],
+        unused=sorted(found.keys() - needed.keys()),
+        **options,
+    )
+
+
+def cast(variables: Any, target: Any) -> dict[str, Any]:
+    """The same variables in the target's types of number; a view wherever the type fits."""
+    wanted = flatten_dict(target)
+    return unflatten_dict(
+        {
+            path: np.asarray(leaf, wanted[path].dtype)
+            for path, leaf in flatten_dict(variables).items()
+        }
+    )
 
 
 def mismatch(rule: Rule, tensor: np.ndarray) -> str:

@@ -36,26 +36,37 @@ _EMBEDDED = {
 
 def describe(spec: EncoderSpec, source: str | Path, variables: Any) -> dict[str, Any]:
     """Returns the card of weights that were converted from the file ``source``."""
-    source = Path(source)
-    leaves = {path: np.asarray(leaf) for path, leaf in flatten_dict(variables).items()}
+    published = spec.weights._asdict() if spec.weights else None
     return {
         "architecture": spec.name,
-        "source": {
-            "file": source.name,
-            "bytes": source.stat().st_size,
-            "sha256": sha256(source),
-            "published_as": spec.weights._asdict() if spec.weights else None,
-        },
-        "sizes": {
-            "bytes": sum(leaf.nbytes for leaf in leaves.values()),
-            "tensors": len(leaves),
-            "parameters": sum(leaf.size for path, leaf in leaves.items() if path[0] == "params"),
-        },
+        "source": {**origin(source), "published_as": published},
+        "sizes": sizes(variables),
         "normalisation": {"mean": list(spec.mean), "std": list(spec.std)},
-        "versions": {
-            "flowad_jax": flowad_jax.__version__,
-            **{name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")},
-        },
+        **maker(),
+    }
+
+
+def origin(source: str | Path) -> dict[str, Any]:
+    """What a card says about the file that was converted."""
+    source = Path(source)
+    return {"file": source.name, "bytes": source.stat().st_size, "sha256": sha256(source)}
+
+
+def sizes(variables: Any) -> dict[str, int]:
+    """What a card says about how much there is."""
+    leaves = {path: np.asarray(leaf) for path, leaf in flatten_dict(variables).items()}
+    return {
+        "bytes": sum(leaf.nbytes for leaf in leaves.values()),
+        "tensors": len(leaves),
+        "parameters": sum(leaf.size for path, leaf in leaves.items() if path[0] == "params"),
+    }
+
+
+def maker() -> dict[str, Any]:
+    """What a card says about the software that wrote it."""
+    versions = {name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")}
+    return {
+        "versions": {"flowad_jax": flowad_jax.__version__, **versions},
         "tool": "flowad_jax.weights",
     }
 

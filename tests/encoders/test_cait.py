@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from flowad_jax.encoders import attention, cait, load, position
+from flowad_jax.encoders import architecture, attention, cait, load, position
 from flowad_jax.errors import UserError
 from flowad_jax.weights import layout, store
 from peers import encoders as peers
@@ -35,7 +35,7 @@ def tensor(key, shape):
 
 
 def shapes(variant):
-    return load._complete_shapes(load._find(f"cait.{variant}"))
+    return architecture.complete_shapes(architecture.find(f"cait.{variant}"))
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from flowad_jax.encoders import load, vit
+from flowad_jax.encoders import architecture, load, vit
 from flowad_jax.encoders.taps import choose_taps
 from flowad_jax.errors import UserError
 from flowad_jax.weights import layout
@@ -33,7 +33,7 @@ PUBLISHED = [variant for variant, spec in vit.SPECS.items() if spec.weights]
 
 
 def shapes(variant):
-    return load._complete_shapes(load._find(f"vit.{variant}"))
+    return architecture.complete_shapes(architecture.find(f"vit.{variant}"))
 
 
 def tensor(key, shape):
