@@ -25,16 +25,17 @@ class Network(Protocol):
         """Runs the network on an image (1, H, W, 3)."""
 
 
-def file_state(peer: str, path: str | Path) -> dict[str, np.ndarray]:
-    """The tensors of a file as PyTorch reads it.
+def require(peer: str) -> None:
+    """Makes sure that PyTorch and the library of a network can be imported.
 
     Raises:
       UserError: there is no such network in PyTorch, or its library is not installed.
     """
     library = peer.partition(".")[0]
     if library not in INSTALL:
+        named = f" '{peer}'" if peer else ""
         raise UserError(
-            f"--verify: there is no PyTorch network '{peer}' to compare with; leave it out"
+            f"--verify: there is no PyTorch network{named} to compare with; leave it out"
         )
     try:
         if library != "efficientnet_lite_pytorch":
@@ -42,8 +43,17 @@ def file_state(peer: str, path: str | Path) -> dict[str, np.ndarray]:
         importlib.import_module(library)
     except ImportError as error:
         raise UserError(
-            f"--verify needs PyTorch and {library} ({error}): {INSTALL[library]}"
+            f"a comparison needs PyTorch and {library} ({error}): {INSTALL[library]}"
         ) from error
+
+
+def file_state(peer: str, path: str | Path) -> dict[str, np.ndarray]:
+    """The tensors of a file as PyTorch reads it.
+
+    Raises:
+      UserError: as of `require`.
+    """
+    require(peer)
     return encoders.file_state(path)
 
 

@@ -181,7 +181,7 @@ def _spec(variant: str, factory: functools.partial[CaiT]) -> EncoderSpec:
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         weights=_published(variant) if variant in _MEGABYTES else None,
-        peer=f"timm.{variant}",
+        peer=f"timm.{variant}" if variant in _MEGABYTES else "",
         size=trunk["size"],
         multiple=PATCH,
     )

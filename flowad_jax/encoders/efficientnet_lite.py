@@ -231,7 +231,7 @@ def _spec(variant: str, stages: tuple[Stage, ...], weights: Published | None = N
         mean=(127 / 255, 127 / 255, 127 / 255),
         std=(128 / 255, 128 / 255, 128 / 255),
         weights=weights,
-        peer=f"efficientnet_lite_pytorch.{variant.replace('_lite', '-lite')}",
+        peer=f"efficientnet_lite_pytorch.{variant.replace('_lite', '-lite')}" if weights else "",
     )
 
 

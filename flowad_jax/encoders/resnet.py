@@ -188,7 +188,7 @@ def _spec(variant: str, first: int, weights: Published | None = None) -> Encoder
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         weights=weights,
-        peer=f"torchvision.{variant}",
+        peer=f"torchvision.{variant}" if weights else "",
     )
 
 
