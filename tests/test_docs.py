@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import encoder_parity, encoder_table
+from flowad_jax import lookup
+from flowad_jax.encoders import architecture, verify
+
 ROOT = Path(__file__).parents[1]
 MATHS = ROOT / "docs" / "maths.md"
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -111,6 +115,36 @@ def test_recipes_in_commands_exist():
     }
     assert named
     assert [recipe for recipe in sorted(named) if not (ROOT / recipe).is_file()] == []
+
+
+def test_the_table_of_encoders_is_what_its_command_prints():
+    readme = encoder_table.README.read_text(encoding="utf-8")
+    rows = encoder_table.table(encoder_parity.read(encoder_table.PARITY))
+    assert rows in readme, "run: python -m benchmarks.encoder_table --write"
+    assert encoder_table.filled(readme, rows) == readme
+
+
+def test_every_encoder_was_compared_with_pytorch():
+    rows = encoder_parity.read(encoder_table.PARITY)
+    names = lookup.choices(architecture.PACKAGE)
+    assert sorted(rows) == names, "run: python -m benchmarks.encoder_parity --output=..."
+    for name in names:
+        spec = architecture.find(name).spec
+        assert rows[name]["peer"] == (spec.peer or None)
+        assert bool(spec.peer) == bool(spec.weights)
+        if spec.peer:
+            assert rows[name]["worst"] < verify.LIMIT, name
+            assert rows[name]["image"] == [verify.side(spec)] * 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["efficientnet_lite.efficientnet_lite0", "resnet.resnet50", "vit.dinov2_vits14_reg"],
+)
+def test_the_table_counts_parameters_as_the_network_has_them(name):
+    """Of the others, too, they come from a card; tracing all networks takes 20 seconds."""
+    rows = encoder_parity.read(encoder_table.PARITY)
+    assert rows[name]["parameters"] == encoder_table.parameters(architecture.find(name))
 
 
 @pytest.mark.parametrize(
