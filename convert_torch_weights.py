@@ -1,10 +1,12 @@
-r"""Converts PyTorch weights into a file for flowad_jax, and back. PyTorch is not needed.
+r"""Converts PyTorch weights into files for flowad_jax, and back. PyTorch is not needed.
 
+An encoder becomes a weight file, a detector that was trained with the authors' code of CFLOW-AD,
+SANFlow, MSFlow or SSNF, or with anomalib (Cflow), becomes a workdir for eval.py and predict.py.
 Every tensor of the checkpoint has to be used and every variable of the network has to be set;
 otherwise both lists are printed and nothing is written. Beside the output comes a card,
-<output stem>.card.json: source and its SHA-256, sizes, input normalisation, versions.
+<output stem>.card.json: source and its SHA-256, sizes, settings, versions.
 
-Examples:
+Encoders:
   # torchvision's file; its name carries a SHA-256 prefix, which is checked
   python convert_torch_weights.py --arch=resnet.wide_resnet50_2 \
       --checkpoint=wide_resnet50_2-95faca4d.pth --output=wide_resnet50_2.safetensors
@@ -17,10 +19,6 @@ Examples:
   # which tensor becomes which variable; with --checkpoint also what that file holds
   python convert_torch_weights.py --explain --arch=resnet.resnet18
 
-  # all of it but writing
-  python convert_torch_weights.py --dry_run --arch=resnet.resnet18 \
-      --checkpoint=resnet18-f37072fd.pth
-
   # run PyTorch's network and ours on one image; a layer that differs stops the conversion.
   # This needs torch and the network's library: torchvision, timm or efficientnet-lite-pytorch
   python convert_torch_weights.py --verify --arch=resnet.resnet18 \
@@ -30,10 +28,23 @@ Examples:
   python convert_torch_weights.py --reverse --arch=resnet.resnet18 \
       --checkpoint=resnet18.safetensors --output=resnet18.pth
 
+Detectors: the recipe says where good images are, which calibrate the scores, and what the file does
+not know, such as the size of images. What the file knows wins.
+  python convert_torch_weights.py --config=configs/cflow_mvtec.py:bottle \
+      --config.data.root=/path/to/mvtec --checkpoint=bottle.pt --workdir=runs/bottle
+  python predict.py --workdir=runs/bottle --input=new/ --output=found
+
+  # whose code wrote a file, what is in it, and what becomes of every tensor
+  python convert_torch_weights.py --explain --checkpoint=bottle.pt
+
+  # the way back: what the authors' code loads, also from a run of train.py
+  python convert_torch_weights.py --reverse --workdir=runs/bottle --output=bottle_back.pt
+
+--dry_run does everything but write.
+
 Exit status: 0 done, 1 the input has a fault that you can mend, 2 wrong usage.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -42,23 +53,42 @@ from absl import flags
 
 from flowad_jax import cli
 
-flags.DEFINE_string("arch", None, "Network, e.g. resnet.resnet18; a wrong name lists all.")
+_CONFIG = cli.define_config()
+flags.adopt_module_key_flags(cli)
+flags.DEFINE_string("arch", None, "Encoder, e.g. resnet.resnet18; a wrong name lists all.")
 flags.DEFINE_string(
     "checkpoint",
     None,
-    "PyTorch file: .pth or .pt (zip or legacy format) or .safetensors; with --reverse one of ours.",
+    "PyTorch file: .pth, .pt or .ckpt (zip or legacy format) or .safetensors; with --reverse a "
+    "weight file of ours.",
 )
 flags.DEFINE_string(
     "output", None, "File to write: .safetensors or .npz; with --reverse .pth, .pt or .safetensors."
 )
-flags.DEFINE_bool("reverse", False, "Convert a file of ours back to PyTorch's names and layouts.")
+flags.DEFINE_string("workdir", None, "Folder to make of a detector; with --reverse, to read.")
+flags.DEFINE_enum(
+    "clamp",
+    None,
+    ("tanh", "tanh_ratio"),
+    "How a detector bounds its log-scales: alpha * tanh(s), FrEIA before August 2023, or alpha * "
+    "tanh(s / alpha). Default: what the file shows or, where it does not, what makes normal images "
+    "likelier; both likelihoods are printed.",
+)
+flags.DEFINE_bool("reverse", False, "Convert what is ours back to PyTorch's names and layouts.")
 flags.DEFINE_bool("explain", False, "Print the table of the conversion and write nothing.")
-flags.DEFINE_bool("verify", False, "Compare all layers with PyTorch's network before writing.")
-flags.DEFINE_bool("dry_run", False, "Do everything but write; --output may be left out.")
+flags.DEFINE_bool(
+    "verify",
+    False,
+    "Compare with PyTorch's network before writing: every layer of an encoder, "
+    "likelihoods and anomaly maps of a detector.",
+)
+flags.DEFINE_bool("dry_run", False, "Do everything but write.")
 
 _APART = (
-    *(("explain", other) for other in ("reverse", "verify", "dry_run", "output")),
+    *(("explain", other) for other in ("reverse", "verify", "dry_run", "output", "workdir")),
     ("reverse", "verify"),
+    *(("arch", other) for other in ("workdir", "config", "clamp")),
+    ("reverse", "config"),
 )
 
 
@@ -70,54 +100,84 @@ def check_flags() -> None:
             cli.fail(
                 2, f"--{one} and --{other} do not go together: leave one of them out; see --help"
             )
-    needed = ["arch"]
-    if not chosen.explain:
-        needed += ["checkpoint"] if chosen.dry_run else ["checkpoint", "output"]
-    cli.require(needed)
-    if chosen.output and Path(chosen.output).resolve() == Path(chosen.checkpoint).resolve():
+    cli.require(_needed())
+    same = chosen.output and chosen.checkpoint
+    if same and Path(chosen.output).resolve() == Path(chosen.checkpoint).resolve():
         cli.fail(2, f"--output={chosen.output} is the file that is read: name another")
+
+
+def _needed() -> list[str]:
+    """Names of the flags that the job cannot do without."""
+    chosen = flags.FLAGS
+    if chosen.explain:
+        return [] if chosen.arch else ["checkpoint"]
+    if _is_detector():
+        source, target = (
+            (["workdir"], "output") if chosen.reverse else (["config", "checkpoint"], "workdir")
+        )
+    else:
+        source, target = ["arch", "checkpoint"], "output"
+    return source if chosen.dry_run else [*source, target]
+
+
+def _is_detector() -> bool:
+    chosen = flags.FLAGS
+    return chosen.workdir is not None or chosen.config is not None
 
 
 def main() -> None:
     """Does one conversion, or explains it."""
-    from flowad_jax.encoders import export
     from flowad_jax.weights import layout
 
-    chosen = flags.FLAGS
     try:
-        if chosen.explain:
-            print(export.explained(chosen.arch, chosen.checkpoint))
-        elif chosen.reverse:
-            _back()
+        if flags.FLAGS.explain:
+            _explain()
+        elif _is_detector():
+            _detector()
         else:
-            _convert()
+            _encoder()
     except layout.ConversionError as error:
         print(error.lists(), file=sys.stderr)
         raise
 
 
-def _convert() -> None:
-    """Converts one file, prints its card and, with --verify, what the comparison found."""
-    from flowad_jax.encoders.load import convert_checkpoint
-    from flowad_jax.weights import store
+def _explain() -> None:
+    chosen = flags.FLAGS
+    if chosen.arch:
+        from flowad_jax.encoders import export
+
+        print(export.explained(chosen.arch, chosen.checkpoint))
+    else:
+        from flowad_jax.conversion import explain
+
+        print(explain.explained(chosen.checkpoint))
+
+
+def _encoder() -> None:
+    from flowad_jax.conversion import encoder
 
     chosen = flags.FLAGS
-    if chosen.output:
-        store.check_suffix(Path(chosen.output))
-    variables, card = convert_checkpoint(chosen.arch, chosen.checkpoint)
-    print(json.dumps(card, indent=2))
-    if chosen.verify:
-        card["verified"] = _verified(variables)
-    if not chosen.dry_run:
-        store.save(chosen.output, variables, card)
-    sizes, source = card["sizes"], card["source"]
-    _say_what_was_written(
-        f"{sizes['tensors']} tensors, {sizes['parameters']:,} parameters, "
-        f"{sizes['bytes'] / 1e6:.1f} MB, from {source['bytes'] / 1e6:.1f} MB"
-    )
+    output = None if chosen.dry_run else chosen.output
+    if chosen.reverse:
+        encoder.back(chosen.arch, chosen.checkpoint, output)
+    else:
+        verify = _verified_encoder if chosen.verify else None
+        encoder.convert(chosen.arch, chosen.checkpoint, output, verify)
 
 
-def _verified(variables: Any) -> dict[str, Any]:
+def _detector() -> None:
+    from flowad_jax.conversion import back, detector
+
+    chosen = flags.FLAGS
+    if chosen.reverse:
+        back.back(chosen.workdir, None if chosen.dry_run else chosen.output)
+        return
+    workdir = None if chosen.dry_run else chosen.workdir
+    verify = _verified_detector if chosen.verify else None
+    detector.convert(chosen.checkpoint, chosen.config, workdir, chosen.clamp, verify)
+
+
+def _verified_encoder(variables: Any) -> dict[str, Any]:
     """Compares with PyTorch's network and returns what goes into the card."""
     from flowad_jax.encoders import architecture, verify
     from peers import verification
@@ -132,28 +192,18 @@ def _verified(variables: Any) -> dict[str, Any]:
     return verification.described(encoder.spec.peer) | report.card()
 
 
-def _back() -> None:
-    """Converts a file of ours back and says what PyTorch will not find in it."""
-    from flowad_jax.encoders.export import export_checkpoint
-    from flowad_jax.weights import torch_writer
+def _verified_detector(found: Any, system: Any, variables: Any) -> dict[str, Any]:
+    """Compares with PyTorch's flows and returns what goes into the card."""
+    from flowad_jax.conversion import verify
+    from flowad_jax.weights import torch_file
+    from peers import verification
 
-    chosen = flags.FLAGS
-    if chosen.output:
-        torch_writer.check_suffix(Path(chosen.output))
-    tensors, left_out = export_checkpoint(chosen.arch, chosen.checkpoint)
-    if not chosen.dry_run:
-        torch_writer.write(chosen.output, tensors)
-    print(f"left out, as no tap needs it: {', '.join(left_out)}")
-    size = sum(tensor.nbytes for tensor in tensors.values())
-    _say_what_was_written(f"{len(tensors)} tensors, {size / 1e6:.1f} MB")
-
-
-def _say_what_was_written(what: str) -> None:
-    chosen = flags.FLAGS
-    if chosen.dry_run:
-        print(f"dry run, nothing was written: {what}")
-    else:
-        print(f"wrote {chosen.output}: {what}")
+    content = torch_file.read(flags.FLAGS.checkpoint, foreign=True)
+    method = system.config.method.to_dict()
+    peer = verification.detector(found.dialect, content, found.channels, method)
+    report = verify.compare(found, system, variables, peer)
+    print(verify.shown(report))
+    return verification.described("FrEIA") | report
 
 
 if __name__ == "__main__":

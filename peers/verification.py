@@ -2,7 +2,7 @@
 
 import functools
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -77,6 +77,59 @@ def network(peer: str, side: int, state: dict[str, np.ndarray]) -> Network:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"--verify: '{peer}' cannot be built from the file: {reason}") from error
     return functools.partial(encoders.outputs, model)
+
+
+def detector(
+    dialect: str, content: Any, channels: tuple[int, ...], method: Mapping[str, Any]
+) -> Callable[[list[np.ndarray]], Sequence[np.ndarray]]:
+    """Builds the flows of a checkpoint with FrEIA.
+
+    Args:
+      dialect: who wrote it, see `peers.detectors.DIALECTS`.
+      content: what the file holds.
+      channels: of the feature maps, in the order of the file.
+      method: options of the method, with ``clamp_kind``.
+
+    Returns:
+      Feature maps (B, h, w, C) to log-likelihood maps (B, h, w).
+
+    Raises:
+      UserError: FrEIA is not installed, or its modules do not take the tensors.
+    """
+    try:
+        from peers import detectors
+
+        made = detectors.load(
+            dialect, content, channels, freia=_freia(content, method["clamp_kind"]), **method
+        )
+    except ImportError as error:
+        raise UserError(
+            f"--verify needs PyTorch and FrEIA ({error}): pip install torch FrEIA==0.2 timm"
+        ) from error
+    except RuntimeError as error:  # how load_state_dict reports names and shapes
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"--verify: PyTorch's modules do not take the file: {reason}") from error
+    return made.log_probs
+
+
+def _freia(content: Any, clamp_kind: str) -> str:
+    """The version of FrEIA whose blocks hold such tensors and such a clamp."""
+    stored = dict(_permutations(content))
+    if any(name.endswith(".w") for name in stored):
+        return "tag_v0.2"
+    if clamp_kind == "tanh_ratio":
+        return "2023-08"
+    return "2023-06" if any(tensor.ndim == 1 for tensor in stored.values()) else "0.2"
+
+
+def _permutations(content: Any) -> Iterator[tuple[str, np.ndarray]]:
+    nested = ("decoder_state_dict", "parallel_flows", "state_dict")
+    entries = content.items() if isinstance(content, dict) else enumerate(content)
+    for key, value in entries:
+        if isinstance(value, np.ndarray) and str(key).endswith((".w_perm", ".w")):
+            yield str(key), value
+        elif isinstance(value, dict | list) and (key in nested or type(key) is int):
+            yield from _permutations(value)
 
 
 def described(peer: str) -> dict[str, Any]:

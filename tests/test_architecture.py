@@ -16,10 +16,10 @@ LAYERS = (
     {"methods"},
     {"features", "evaluation"},
     {"training"},
-    {"serving"},
+    {"serving", "conversion"},
     {"cli", "doctor"},
 )
-APART = ({"flows", "encoders"}, {"features", "evaluation"})
+APART = ({"flows", "encoders"}, {"features", "evaluation"}, {"serving", "conversion"})
 # What a part must not import although it is lower, or foreign packages it has to do without.
 FORBIDDEN = {
     "flows": {"weights"},

@@ -15,9 +15,10 @@ from ml_collections import config_dict
 from flowad_jax import lookup
 from flowad_jax.doctor.findings import Section
 from flowad_jax.errors import UserError
+from flowad_jax.evaluation import results
 from flowad_jax.evaluation.results import METRICS
 from flowad_jax.features import memory
-from flowad_jax.training import checkpoint, state, system, workdir
+from flowad_jax.training import checkpoint, converted, state, system, workdir
 from flowad_jax.training import logging as metrics_log
 
 _AGAIN = "give the command that started the run again: it goes on where it stopped"
@@ -29,8 +30,11 @@ def examine(folder: str) -> Section:
     try:  # a config of another version lacks keys, or has values that mean something else
         config = workdir.load_config(path)
         section.fact("run", f"{config.method.name} on {config.data.name} {config.data.category}")
-        meta = _checkpoints(section, path, config.train.epochs)
-        _metrics(section, path, meta)
+        if converted.is_converted(path):
+            meta = _converted(section, path)
+        else:
+            meta = _checkpoints(section, path, config.train.epochs)
+            _metrics(section, path, meta)
         _results(section, path, meta, config.train.epochs)
         _space(section, path, config)
         _usable(section, config, meta)
@@ -42,6 +46,17 @@ def examine(folder: str) -> Section:
             "use the version that wrote it (results.json has it), or train anew; check permissions",
         )
     return section
+
+
+def _converted(section: Section, path: Path) -> dict[str, Any]:
+    """Reports where a converted detector comes from; returns what belongs to it."""
+    try:
+        meta = converted.load_meta(path)
+    except UserError as error:
+        section.refused(error)
+        return {}
+    section.fact("converted", f"from {meta.get('source')}, dialect {meta.get('dialect')}")
+    return meta
 
 
 def _checkpoints(section: Section, path: Path, epochs: int) -> dict[str, Any]:
@@ -98,11 +113,12 @@ def _metrics(section: Section, path: Path, meta: dict[str, Any]) -> None:
 def _results(section: Section, path: Path, meta: dict[str, Any], epochs: int) -> None:
     file, evaluate = path / "results.json", f"python eval.py --workdir={path}"
     if not file.is_file():
-        if meta and meta["position"][0] >= epochs:
+        if meta and meta.get("position", [epochs])[0] >= epochs:
             section.problem(f"the run is finished but has no {file.name}", evaluate)
         return
     try:
-        last = json.loads(file.read_text(encoding="utf-8"))["columns"]["last"]
+        columns = json.loads(file.read_text(encoding="utf-8"))["columns"]
+        last = columns[results.final(columns)]
         known = {name: last[name] for name in METRICS if last.get(name) is not None}
         section.fact("results", ", ".join(f"{k} {100 * v:.2f} %" for k, v in known.items()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

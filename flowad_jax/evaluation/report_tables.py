@@ -30,7 +30,7 @@ TILES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro_0.30
 
 def tiles(found: Mapping[str, Any], test: Mapping[str, int]) -> Html:
     """The figures that one wants first, large; undefined ones are left out."""
-    values = found["columns"]["last"]
+    values = found["columns"][results.final(found["columns"])]
     shown = [
         _tile(f"{percent(values[name])}\u00a0%", title)
         for name, title in TILES.items()

@@ -18,6 +18,7 @@ from flowad_jax import files
 REQUIRED = ("method", "data", "encoder", "seed", "columns", "timing", "versions")
 COLUMNS = {
     "last": "last epoch",
+    "converted": "converted checkpoint (its epoch is its trainer's choice, maybe made on test)",
     "validation": "validation (epoch chosen on held-out good images)",
     "oracle": "oracle (best epoch on test: not comparable)",
 }
@@ -35,13 +36,18 @@ PACKAGES = (
 )
 
 
+def final(columns: Mapping[str, Mapping[str, Any]]) -> str:
+    """The name of the column that a run is reported by."""
+    return "converted" if "converted" in columns else "last"
+
+
 def write(workdir: str | os.PathLike[str], results: Mapping[str, Any]) -> None:
     """Writes ``results.json`` and ``results.md``; either file is replaced whole or not at all.
 
     Args:
       workdir: folder of the run; created where it is missing.
       results: ``method`` and ``seed``; the tables ``data``, ``encoder`` (``name``, ``sha256``),
-        ``timing`` and ``versions``; ``columns`` from ``"last"``, ``"validation"`` or ``"oracle"``
+        ``timing`` and ``versions``; ``columns`` from names in `COLUMNS`
         to metrics as fractions of 1. May hold more; of that, ``results.md`` shows ``undefined``
         (metric to reason), ``commands`` (command lines) and ``pictures`` (paths under
         ``workdir``). A number that is not finite becomes ``null``.

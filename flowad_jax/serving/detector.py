@@ -12,7 +12,6 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +26,6 @@ from flowad_jax.evaluation.native import resize_map
 from flowad_jax.serving import regions, tiling
 from flowad_jax.serving.regions import Region
 from flowad_jax.training import state, workdir
-from flowad_jax.training.checkpoint import Checkpoints
 from flowad_jax.training.model import Model, build_model
 from flowad_jax.types import Scores, Tree
 
@@ -75,8 +73,7 @@ def _load(path: Path, false_alarm_rate: float | None) -> Detector:
     rate = config.eval.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
     conformal.check_rate(rate)
     model = build_model(config)
-    with closing(Checkpoints(path)) as checkpoints:
-        trained, position, meta = state.restored(model, checkpoints)
+    trained, position, meta = state.of_workdir(model, path)
     if "fitted" not in meta or position.epoch < config.train.epochs:
         raise UserError(
             f"the run in {path} stands at epoch {position.epoch} of {config.train.epochs}: "

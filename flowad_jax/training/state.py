@@ -1,13 +1,16 @@
-"""Where a training state comes from: the seed of the config, or the newest checkpoint."""
+"""Where a state comes from: the seed of the config, the newest checkpoint, or a converted file."""
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from flowad_jax.errors import UserError
+from flowad_jax.training import converted
 from flowad_jax.training.checkpoint import Checkpoints, Position
 from flowad_jax.training.model import Model
 from flowad_jax.training.step import init_state
@@ -20,13 +23,27 @@ def check(model: Model) -> None:
     Raises:
       UserError: it does not.
     """
-    jax.eval_shape(model.method.init, jax.random.key(0), model.feature_shapes)
+    variable_shapes(model)
 
 
 def fresh(model: Model) -> TrainState:
     """Draws the initial state that the config's seed stands for."""
     maps = tuple(jnp.zeros(shape.shape, shape.dtype) for shape in model.feature_shapes)
     return init_state(model.method, model.optimizer, maps, model.config.seed)
+
+
+def of_workdir(model: Model, path: Path) -> tuple[TrainState, Position, dict[str, Any]]:
+    """Reads the state that a workdir ended with, whether it was trained here or converted.
+
+    Raises:
+      UserError: there is none, or it belongs to other encoder weights.
+    """
+    if not converted.is_converted(path):
+        with closing(Checkpoints(path)) as checkpoints:
+            return restored(model, checkpoints)
+    state, meta = converted.load(path, variable_shapes(model))
+    _check_encoder(model, meta)
+    return state, Position(model.config.train.epochs, 0), meta
 
 
 def restored(model: Model, checkpoints: Checkpoints) -> tuple[TrainState, Position, dict[str, Any]]:
@@ -36,10 +53,19 @@ def restored(model: Model, checkpoints: Checkpoints) -> tuple[TrainState, Positi
       UserError: there is none, or it was trained on other encoder weights.
     """
     state, position, meta = checkpoints.restore(fresh(model))
+    _check_encoder(model, meta)
+    return state, position, meta
+
+
+def variable_shapes(model: Model) -> dict[str, Any]:
+    """The method's ``params`` and ``constants`` as `jax.ShapeDtypeStruct`."""
+    return jax.eval_shape(model.method.init, jax.random.key(0), model.feature_shapes)
+
+
+def _check_encoder(model: Model, meta: dict[str, Any]) -> None:
     trained_on, here = meta["encoder_sha256"], model.encoder.source["sha256"]
     if trained_on != here:
         raise UserError(
             f"encoder.weights '{model.encoder.source['weights']}' are not those of the run: "
             f"sha256 {here[:12]}..., but it was trained on {trained_on[:12]}..."
         )
-    return state, position, meta

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import statistics
 from collections.abc import Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,8 @@ import numpy as np
 
 from flowad_jax.evaluation import conformal, metrics, pictures, results
 from flowad_jax.evaluation import report as html
+from flowad_jax.training import converted, state, workdir
 from flowad_jax.training import logging as metrics_log
-from flowad_jax.training import state, workdir
-from flowad_jax.training.checkpoint import Checkpoints
 from flowad_jax.training.scoring import Scored, score_as_asked
 from flowad_jax.training.system import System, build
 
@@ -47,7 +45,10 @@ def report(system: System, path: Path, timing: dict[str, Any], scored: Scored) -
         "image_score": system.config.eval.image_score,
         "mask_size": system.config.eval.mask_size,
         "epochs": system.config.train.epochs,
-        "columns": {"last": scored.metrics, **_chosen(path, system.config.eval.scoring)},
+        "columns": {
+            "converted" if converted.is_converted(path) else "last": scored.metrics,
+            **_chosen(path, system.config.eval.scoring),
+        },
         "undefined": metrics.undefined(system.test.labels, scored.masks),
         "thresholds": _thresholds(system, scored),
         "timing": _timing(system, timing, scored),
@@ -120,8 +121,7 @@ def _evaluate(path: Path, scoring: str | None, rate: float | None) -> dict[str, 
     if rate is not None:
         config.eval.false_alarm_rate = rate
     system = build(config)
-    with closing(Checkpoints(path)) as checkpoints:
-        restored, position, meta = state.restored(system, checkpoints)
+    restored, position, meta = state.of_workdir(system, path)
     if position.epoch < config.train.epochs:
         log.warning("training stopped in epoch %d of %d", position.epoch, config.train.epochs)
     scored = score_as_asked(system, restored, system.features)
@@ -133,10 +133,12 @@ def timing_of(meta: dict[str, Any]) -> dict[str, Any]:
     return {key: meta.get(key) for key in ("epoch_seconds", "features_seconds")}
 
 
-def headline(results: Mapping[str, Any]) -> str:
+def headline(found: Mapping[str, Any]) -> str:
     """What a script prints at the end: metrics, and what the threshold does."""
-    lines = [f"last epoch: {one_line(results['columns']['last'])}"]
-    if card := results["thresholds"]:
+    columns = found["columns"]
+    name = results.final(columns)
+    lines = [f"{results.COLUMNS[name].partition(' (')[0]}: {one_line(columns[name])}"]
+    if card := found["thresholds"]:
         flags = "flags {false_alarms} of {good} good and {detected} of {anomalous} anomalous images"
         rate = f"threshold for a false-alarm rate of {card['promised']:.3g}"
         lines.append(f"{rate}: {flags.format(**card['test'])}")

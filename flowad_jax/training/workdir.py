@@ -13,6 +13,7 @@ from ml_collections import config_dict
 
 from flowad_jax import files
 from flowad_jax.errors import UserError
+from flowad_jax.training import converted
 
 CONFIG = "config.json"
 SECTIONS = {"seed", "data", "synthesis", "encoder", "method", "train", "cache", "eval"}
@@ -31,6 +32,10 @@ def claim(path: str | Path, config: config_dict.ConfigDict) -> Path:
       UserError: the folder cannot be written, or belongs to a run of another config.
     """
     path = Path(path).absolute()
+    if converted.is_converted(path):
+        raise UserError(
+            f"{path} holds a converted detector, which cannot be trained on: use another --workdir"
+        )
     wanted = json.loads(config.to_json())
     existing = path / CONFIG
     if existing.exists():
@@ -61,7 +66,11 @@ def load_config(path: str | Path) -> config_dict.ConfigDict:
             f"{file} has no {', '.join(missing)}: another version of flowad_jax wrote it; evaluate "
             "with that version, or train anew"
         )
-    return config_dict.ConfigDict(stored, convert_dict=True).lock()
+    config = config_dict.ConfigDict(stored, convert_dict=True)
+    # What lies in the workdir goes with it, wherever it is moved.
+    if (file.parent / config.encoder.weights).is_file():
+        config.encoder.weights = str(file.parent / config.encoder.weights)
+    return config.lock()
 
 
 @contextlib.contextmanager

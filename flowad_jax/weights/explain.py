@@ -25,7 +25,7 @@ def table(
     if flat is not None:
         head = (*head, "in the file")
         rows = [(*row, _mark(rule, flat)) for row, rule in zip(rows, rules, strict=True)]
-    lines = _aligned([head, *rows])
+    lines = aligned([head, *rows])
     lines += ["", "tensors that may stay unused, as regular expressions:"]
     lines += [f"  {pattern}" for pattern in ignorable] or ["  none"]
     if flat is not None:
@@ -55,7 +55,8 @@ def _left_over(
     ]
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines in which the columns of a table stand below each other."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -1,15 +1,18 @@
-"""State dicts of FrEIA's all-in-one blocks become variables of our flows.
+"""State dicts of FrEIA's all-in-one blocks become variables of our flows, and the way back.
 
-FrEIA stores every permutation twice, as a matrix and as its inverse; we keep it once, and as an
-index vector where it only reorders channels.
+FrEIA stores every permutation twice, with its inverse, in forms that changed over the years; we
+keep it once, see `permutations`. The git tag v0.2 had other names than the package 0.2.
 """
 
 import re
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from flowad_jax.errors import UserError
+from flowad_jax.weights import permutations
+from flowad_jax.weights.unpickler import shown
 
 Flat = Mapping[str, np.ndarray]
 
@@ -17,6 +20,27 @@ _KEY = re.compile(r"module_list\.(\d+)\.(.+)")
 # Layers of the sub-networks, theirs and ours.
 MLP = {"subnet.0": "hidden", "subnet.2": "out"}
 CONV_NET = {"subnet.conv1": "hidden", "subnet.ln": "norm", "subnet.conv2": "out"}
+# Names of the git tag v0.2, and what the package 0.2 calls them.
+_TAG_NAMES = {"w_inv": "w_perm_inv", "w": "w_perm"}
+_FIRST_LAYERS = ("subnet.0.weight", "subnet.conv1.weight", "subnet.gate1.weight")
+
+
+class ChainShape(NamedTuple):
+    """What the shapes of a chain settle.
+
+    Attributes:
+      channels: C of the data.
+      blocks: length of the chain.
+      condition: P, size of the condition beside the passive channels.
+      hidden: width of the first layer of the sub-networks.
+      permutation: ``"soft"`` or ``"hard"``.
+    """
+
+    channels: int
+    blocks: int
+    condition: int
+    hidden: int
+    permutation: str
 
 
 def chain(state_dict: Flat, layers: Mapping[str, str] = MLP) -> dict[str, dict]:
@@ -27,40 +51,43 @@ def chain(state_dict: Flat, layers: Mapping[str, str] = MLP) -> dict[str, dict]:
       layers: names of the sub-network's layers, theirs to ours.
 
     Returns:
-      ``{"params": ..., "constants": ...}`` of a `flowad_jax.flows.Flow`.
+      ``{"params": ..., "constants": ...}`` of a `flowad_jax.flows.Flow`, views of the tensors.
 
     Raises:
-      UserError: a key is missing or unknown.
+      UserError: a key is missing or unknown, or a permutation is none.
     """
-    blocks: dict[int, dict[str, np.ndarray]] = {}
-    for key, value in state_dict.items():
-        match = _KEY.fullmatch(key)
-        if match is None:
-            raise UserError(f"unknown key '{key}' in a FrEIA chain")
-        blocks.setdefault(int(match[1]), {})[match[2]] = np.asarray(value)
     params, constants = {}, {}
-    for index, tensors in sorted(blocks.items()):
+    for index, tensors in _blocks(state_dict).items():
         name = f"blocks_{index}"
-        params[name], constants[name] = block(tensors, layers)
+        params[name], constants[name] = block(tensors, layers, f"module_list.{index}.")
     return {"params": params, "constants": constants}
 
 
-def block(tensors: Flat, layers: Mapping[str, str] = MLP) -> tuple[dict, dict]:
+def block(
+    tensors: Flat, layers: Mapping[str, str] = MLP, prefix: str = ""
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Converts one block into its (params, constants); see `chain` for ``layers``."""
     tensors = dict(tensors)
+    if "vk_householder" in tensors:
+        raise UserError(
+            f"'{prefix}vk_householder' is a trained permutation, which our blocks do not have; "
+            "only files that were trained with learned_householder_permutation=0 can be converted"
+        )
     try:
         params: dict = {
             "global_scale": tensors.pop("global_scale").ravel(),
             "global_offset": tensors.pop("global_offset").ravel(),
             "net": {ours: layer(tensors, theirs) for theirs, ours in layers.items()},
         }
-        matrix = tensors.pop("w_perm")
+        stored = tensors.pop("w_perm")
     except KeyError as missing:
-        raise UserError(f"a FrEIA block has no tensor {missing}") from None
-    tensors.pop("w_perm_inv", None)
+        raise UserError(f"a FrEIA block has no tensor '{prefix}{missing.args[0]}'") from None
+    inverse = tensors.pop("w_perm_inv", None)
     if tensors:
-        raise UserError(f"a FrEIA block has unknown tensors: {', '.join(sorted(tensors))}")
-    return params, {"permutation": permutation(matrix)}
+        unknown = ", ".join(shown(prefix + name) for name in sorted(tensors))
+        raise UserError(f"a FrEIA block has unknown tensors: {unknown}")
+    order = permutations.from_freia(stored, inverse, f"{prefix}w_perm")
+    return params, {"permutation": order}
 
 
 def layer(tensors: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
@@ -72,14 +99,105 @@ def layer(tensors: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
     weight, bias = tensors.pop(f"{name}.weight"), tensors.pop(f"{name}.bias")
     if weight.ndim == 1:
         return {"scale": weight, "bias": bias}
+    if weight.ndim == 0:
+        raise UserError(f"'{name}.weight' is a single number")
     # The spatial axes, if any, first, then inputs, then outputs.
     return {"kernel": np.moveaxis(weight, (0, 1), (-1, -2)), "bias": bias}
 
 
-def permutation(stored: np.ndarray) -> np.ndarray:
-    """Returns indices (C,) for a one-hot matrix or an index vector, else the matrix (C, C)."""
+def state_dict(
+    variables: Mapping[str, Any],
+    layers: Mapping[str, str] = MLP,
+    rank: int = 1,
+    indices: bool = False,
+) -> dict[str, np.ndarray]:
+    """The way back of `chain`.
+
+    Args:
+      variables: ``params`` and ``constants`` of a flow.
+      layers: names of the sub-network's layers, theirs to ours.
+      rank: axes of a row (1) or map (3) behind the batch.
+      indices: stores orders as FrEIA does since June 2023, see `permutations.to_freia`.
+    """
+    found: dict[str, np.ndarray] = {}
+    for index in range(len(variables["params"])):
+        prefix, name = f"module_list.{index}.", f"blocks_{index}"
+        params = variables["params"][name]
+        for own in ("global_scale", "global_offset"):
+            found[prefix + own] = params[own].reshape(1, -1, *(1,) * (rank - 1))
+        order = np.asarray(variables["constants"][name]["permutation"])
+        both = permutations.to_freia(order, rank, indices)
+        found[f"{prefix}w_perm"], found[f"{prefix}w_perm_inv"] = both
+        for theirs, ours in layers.items():
+            found |= layer_back(params["net"][ours], prefix + theirs)
+    return found
+
+
+def layer_back(params: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """The way back of `layer`."""
+    weight = params["scale"] if "scale" in params else params["kernel"]
+    if weight.ndim > 1:
+        weight = np.moveaxis(weight, (-1, -2), (0, 1))
+    return {f"{name}.weight": weight, f"{name}.bias": params["bias"]}
+
+
+def clamp_kinds(state_dict: Flat) -> tuple[str, ...]:
+    """The bounds on log-scales that a chain may have been trained with, likeliest first.
+
+    FrEIA stores orders as indices since June 2023 and has the newer bound since August 2023, see
+    `flowad_jax.flows.coupling.CLAMPS`: one-hot matrices are older than both, indices may be
+    either, and rotations are matrices to this day.
+    """
+    stored = _blocks(state_dict)[0].get("w_perm")
+    if stored is None:
+        raise UserError("a FrEIA block has no tensor 'module_list.0.w_perm'")
     if stored.ndim == 1:
-        return stored.astype(np.int32)
-    matrix = stored.reshape(stored.shape[:2])
-    one_hot = np.all((matrix == 0) | (matrix == 1)) and np.all(matrix.sum(1) == 1)
-    return matrix.argmax(1).astype(np.int32) if one_hot else matrix
+        return ("tanh_ratio", "tanh")
+    one_hot = permutations.is_one_hot(stored.reshape(stored.shape[:2]))
+    return ("tanh",) if one_hot else ("tanh", "tanh_ratio")
+
+
+def chain_shape(state_dict: Flat) -> ChainShape:
+    """Reads off what the shapes of a chain settle.
+
+    Raises:
+      UserError: it has no block, blocks are not numbered from 0, or differ in kind.
+    """
+    blocks = _blocks(state_dict)
+    first = blocks[0]
+    weight = next((first[name] for name in _FIRST_LAYERS if name in first), None)
+    if weight is None or weight.ndim < 2 or "global_scale" not in first or "w_perm" not in first:
+        raise UserError("'module_list.0' is no block with a known sub-network")
+    channels = first["global_scale"].size
+    passive = channels - channels // 2
+    return ChainShape(
+        channels=channels,
+        blocks=len(blocks),
+        condition=weight.shape[1] - passive,
+        hidden=weight.shape[0],
+        permutation=_kind(first["w_perm"]),
+    )
+
+
+def _kind(stored: np.ndarray) -> str:
+    hard = stored.ndim == 1 or permutations.is_one_hot(stored.reshape(stored.shape[:2]))
+    return "hard" if hard else "soft"
+
+
+def _blocks(state_dict: Flat) -> dict[int, dict[str, np.ndarray]]:
+    """The tensors of every block, by the names of today."""
+    blocks: dict[int, dict[str, np.ndarray]] = {}
+    for key, value in state_dict.items():
+        match = _KEY.fullmatch(key)
+        if match is None:
+            raise UserError(f"unknown key {shown(key)} in a FrEIA chain")
+        blocks.setdefault(int(match[1]), {})[_today(match[2])] = np.asarray(value)
+    if not blocks or sorted(blocks) != list(range(len(blocks))):
+        raise UserError(f"a FrEIA chain has blocks {sorted(blocks)}, not all from 0 on")
+    return dict(sorted(blocks.items()))
+
+
+def _today(name: str) -> str:
+    if name.startswith("s."):
+        return f"subnet.{name.removeprefix('s.')}"
+    return _TAG_NAMES.get(name, name)

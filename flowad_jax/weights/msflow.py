@@ -1,12 +1,13 @@
-"""State dicts of the MSFlow reference become variables of our `MultiScaleFlow`."""
+"""State dicts of the MSFlow reference become variables of our `MultiScaleFlow`, and back."""
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from flowad_jax.errors import UserError
-from flowad_jax.weights import freia
+from flowad_jax.weights import freia, permutations
 
 Flat = Mapping[str, np.ndarray]
 
@@ -51,6 +52,33 @@ def flows(parallel: Sequence[Flat], fusion: Flat) -> dict[str, dict]:
     return variables
 
 
+def state_dicts(
+    variables: Mapping[str, Any], indices: bool = False
+) -> tuple[list[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    """The way back of `flows`: the parallel flows, shallow first, and the fusion flow.
+
+    Args:
+      variables: ``params`` and ``constants`` of a `flowad_jax.flows.MultiScaleFlow`.
+      indices: see `freia.state_dict`; the fusion flow always has indices.
+    """
+    params, constants = variables["params"], variables["constants"]
+    count = len(params) - 1
+    scales = (
+        {"params": params[f"scale{i}"], "constants": constants[f"scale{i}"]} for i in range(count)
+    )
+    parallel = [freia.state_dict(scale, freia.CONV_NET, 3, indices) for scale in scales]
+    fusion: dict[str, np.ndarray] = {}
+    for scale in range(count):
+        order = np.asarray(constants["fusion"][f"permutation{scale}"])
+        perm, inverse = permutations.to_freia(order, 1, indices=True)
+        fusion |= {f"module_list.{scale}.perm": perm, f"module_list.{scale}.perm_inv": inverse}
+    for k in (1, 2):
+        net = params["fusion"][f"net{k}"]
+        for theirs, ours in _layers(f"module_list.{count}.subnet_{k}.", count).items():
+            fusion |= freia.layer_back(net[ours], theirs)
+    return parallel, fusion
+
+
 def _permutations(tensors: dict[str, np.ndarray], channels: list[int]) -> dict[str, np.ndarray]:
     """Takes the channel orders out of ``tensors`` and gives each to the scale of its length.
 
@@ -64,12 +92,22 @@ def _permutations(tensors: dict[str, np.ndarray], channels: list[int]) -> dict[s
             f"an MSFlow fusion flow has channel orders of lengths {sorted(map(len, orders))}, but "
             f"its scales have {channels} channels"
         )
-    by_length = {len(order): freia.permutation(order) for order in orders}
+    inverses = {len(value): value for key, value in stored.items() if key.endswith("perm_inv")}
+    by_length = {
+        len(order): permutations.from_freia(order, inverses.get(len(order)), "perm")
+        for order in orders
+    }
     return {f"permutation{scale}": by_length[count] for scale, count in enumerate(channels)}
 
 
 def _net(tensors: dict[str, np.ndarray], prefix: str, scales: int) -> dict[str, dict]:
+    layers = _layers(prefix, scales)
+    return {ours: freia.layer(tensors, theirs) for theirs, ours in layers.items()}
+
+
+def _layers(prefix: str, scales: int) -> dict[str, str]:
+    """Names of the layers of a fusion net, theirs to ours."""
     layers = {prefix + theirs: ours for theirs, ours in _LAYERS.items()}
     for scale in range(scales):
         layers |= {f"{prefix}conv_{kind}.{scale}": f"{kind}{scale}" for kind in "st"}
-    return {ours: freia.layer(tensors, theirs) for theirs, ours in layers.items()}
+    return layers

@@ -1,6 +1,7 @@
-"""Checkpoints of the SANFlow reference become variables of our method."""
+"""Checkpoints of the SANFlow reference become variables of our method, and back."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -65,6 +66,21 @@ def variance_net(state_dict: Flat) -> dict[str, dict]:
         unknown = ", ".join(sorted(tensors))
         raise UserError(f"SANFlow's variance network has unknown tensors: {unknown}")
     return {"params": params, "constants": constants}
+
+
+def variance_state(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The way back of `variance_net`."""
+    params, constants = variables["params"], variables["constants"]
+    found = {
+        f"{theirs}.weight": np.moveaxis(params[ours]["kernel"], (-1, -2), (0, 1))
+        for theirs, (ours, _, _) in _CONVOLUTIONS.items()
+    }
+    for theirs, ours in _NORMS.items():
+        found |= {f"{theirs}.{key}": params[ours][name] for key, name in _PARAMS.items()}
+        found |= {f"{theirs}.{key}": constants[ours][name] for key, name in _STATISTICS.items()}
+        # Counts training steps where momentum is None, which it is not.
+        found[f"{theirs}.num_batches_tracked"] = np.zeros((), np.int64)
+    return found
 
 
 def _take(tensors: dict[str, np.ndarray], key: str, shape: tuple[int, ...]) -> np.ndarray:

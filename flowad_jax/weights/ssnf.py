@@ -1,7 +1,8 @@
-"""State dicts of the SSNF reference become variables of our flow."""
+"""State dicts of the SSNF reference become variables of our flow, and back."""
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,17 @@ def flow(state_dict: Flat) -> dict[str, dict]:
     if projections:
         raise UserError(f"an SSNF flow has attention in unknown blocks: {', '.join(projections)}")
     return variables
+
+
+def state_dict(variables: Mapping[str, Any], indices: bool = False) -> dict[str, np.ndarray]:
+    """The way back of `flow`; see `freia.state_dict`."""
+    found = freia.state_dict(variables, _LAYERS, 3, indices)
+    for block, params in variables["params"].items():
+        attention, index = params["net"]["attention"], block.removeprefix("blocks_")
+        prefix = f"module_list.{index}.subnet.attn.in_proj."
+        found[prefix + _SCALE[0]] = attention["scale"].reshape(-1, 1)
+        found[prefix + _DIRECTION[0]] = attention["direction"].T
+    return {_PREFIX + key: tensor for key, tensor in found.items()}
 
 
 def _attention(block: str, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

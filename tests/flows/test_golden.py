@@ -66,7 +66,7 @@ def test_position_code_refuses_other_sizes(features):
 
 def test_damaged_freia_decoders_are_refused():
     tensors = golden.state_dict(golden.load("allinone_soft_cond"))
-    with pytest.raises(UserError, match="unknown tensors: extra"):
+    with pytest.raises(UserError, match="unknown tensors: 'extra'"):
         freia.block({**tensors, "extra": np.zeros(1)})
     del tensors["subnet.0.bias"]
     with pytest.raises(UserError, match=r"no tensor 'subnet\.0\.bias'"):

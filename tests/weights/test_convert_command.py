@@ -148,6 +148,6 @@ def test_verify_without_a_peer_writes_nothing(tmp_path):
 
 def test_help_teaches():
     done = run("--help")
-    for example in ("--arch=resnet", "--explain", "--dry_run", "--verify", "--reverse"):
+    for example in ("--arch=resnet", "--explain", "--config=", "--verify", "--reverse"):
         assert f"python convert_torch_weights.py {example}" in done.stdout
     assert "--checkpoint:" in done.stdout

@@ -1,0 +1,82 @@
+"""How FrEIA stores the permutation that closes a block, and how we do: once, as indices if hard."""
+
+import numpy as np
+
+from flowad_jax.errors import UserError
+
+TOLERANCE = 1e-3  # of products with rotations in single precision
+
+
+def from_freia(stored: np.ndarray, inverse: np.ndarray | None, key: str) -> np.ndarray:
+    """Checks a stored permutation and returns ours.
+
+    Args:
+      stored: matrix (C, C) or (C, C, 1, 1), a rotation or one-hot, or whole numbers (C,).
+      inverse: its inverse in the same form, where there is one.
+      key: its name, for messages.
+
+    Returns:
+      int32 indices (C,) where it only reorders, else the matrix (C, C), a view.
+
+    Raises:
+      UserError: it permutes nothing, does not rotate, or the inverse is not its own.
+    """
+    if stored.ndim == 1:
+        return _indices(stored, inverse, key)
+    if stored.ndim not in (2, 4) or stored.shape != (*stored.shape[:1] * 2, 1, 1)[: stored.ndim]:
+        raise UserError(f"'{key}' has shape {stored.shape}: it is no square matrix")
+    matrix = stored.reshape(stored.shape[:2])
+    if inverse is not None and not _is_transpose(inverse.reshape(inverse.shape[:2]), matrix):
+        raise UserError(f"'{key}' and the inverse beside it do not belong together")
+    if is_one_hot(matrix):
+        return _indices(matrix.argmax(1), None, key)
+    _check_rotation(matrix, key)
+    return matrix
+
+
+def to_freia(permutation: np.ndarray, rank: int, indices: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The permutation and its inverse as FrEIA stores them.
+
+    Args:
+      permutation: (C,) indices or (C, C) matrix.
+      rank: axes of a row or map behind the batch: 1 or 3.
+      indices: whether reorderings are stored as int64 (C,), as FrEIA does since June 2023, or as
+        one-hot float32 matrices.
+    """
+    if permutation.ndim == 1 and indices:
+        order = permutation.astype(np.int64)
+        return order, np.argsort(order)
+    if permutation.ndim == 1:
+        matrix = np.zeros((len(permutation),) * 2, np.float32)
+        matrix[np.arange(len(permutation)), permutation] = 1
+    else:
+        matrix = permutation
+    matrix = matrix[(..., *(None,) * (rank - 1))]
+    return matrix, matrix.swapaxes(0, 1)
+
+
+def is_one_hot(matrix: np.ndarray) -> bool:
+    """Whether every row has a single 1 and zeros."""
+    if matrix.shape[0] and np.count_nonzero(matrix[0]) != 1:  # most rotations end here
+        return False
+    return bool(np.all((matrix == 0) | (matrix == 1)) and np.all(matrix.sum(1) == 1))
+
+
+def _indices(stored: np.ndarray, inverse: np.ndarray | None, key: str) -> np.ndarray:
+    whole = np.issubdtype(stored.dtype, np.integer)
+    if not whole or not np.array_equal(np.sort(stored), np.arange(len(stored))):
+        raise UserError(f"'{key}' is no order of {len(stored)} channels")
+    if inverse is not None and not np.array_equal(inverse, np.argsort(stored)):
+        raise UserError(f"'{key}' and the inverse beside it do not belong together")
+    return stored.astype(np.int32)
+
+
+def _is_transpose(inverse: np.ndarray, matrix: np.ndarray) -> bool:
+    return inverse.shape == matrix.shape and np.allclose(inverse, matrix.T, atol=TOLERANCE)
+
+
+def _check_rotation(matrix: np.ndarray, key: str) -> None:
+    # A rotation undoes its transpose; one random vector shows it for C^2 instead of C^3 products.
+    vector = np.random.default_rng(0).standard_normal(len(matrix), np.float32)
+    if not np.allclose(matrix.T @ (matrix @ vector), vector, atol=TOLERANCE):
+        raise UserError(f"'{key}' is neither a rotation nor an order of channels")

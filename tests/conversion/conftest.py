@@ -1,0 +1,84 @@
+"""Detectors with weights drawn at random, large enough that every tensor shows in the scores."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from configs.base import base
+from flowad_jax.conversion.settings import changed
+from flowad_jax.evaluation.fitted import to_json
+from flowad_jax.training import converted, scoring, state, workdir
+from flowad_jax.training.system import build
+
+SMALL = {
+    "cflow": {"blocks": 2, "condition": 4},
+    "sanflow": {"blocks": 2, "condition": 4, "legacy": True},
+    "msflow": {"blocks": (1, 2), "condition": 4},
+    "ssnf": {"blocks": 2, "hidden": 4, "heads": 2},
+}
+
+
+def recipe(method, image_root):
+    """Maps of two scales, of one for SSNF, from images of 32 px."""
+    config = base(method, "folder")
+    config.data.root, config.data.category = str(image_root), "part"
+    config.data.image_size, config.data.workers, config.data.holdout = 32, 0, 0.34
+    config.encoder.name, config.encoder.weights = "resnet.resnet_tiny", "random"
+    config.encoder.pool, config.encoder.layer_norm = "none", False
+    config.encoder.strides = (16,) if method == "ssnf" else (8, 16)
+    config.method.update(SMALL[method])
+    config.eval.pictures_per_kind, config.eval.report_images = 0, 0
+    config.eval.batch_size, config.eval.false_alarm_rate = 4, 0.4
+    return config.lock()
+
+
+def shaken(tree):
+    """Adds noise of the size of the weights; permutations and counts stay."""
+    rng = np.random.default_rng(0)
+
+    def shake(leaf):
+        leaf = np.asarray(leaf)
+        if leaf.dtype != np.float32:
+            return leaf
+        return leaf + 0.1 * np.abs(leaf).mean() * rng.standard_normal(leaf.shape, np.float32)
+
+    return jax.tree.map(shake, tree)
+
+
+def write_detector(path, config):
+    """A workdir with a detector that nobody trained."""
+    system = build(config)
+    fresh = state.fresh(system)
+    variables = {"params": shaken(fresh.params), "constants": jax.device_get(fresh.constants)}
+    path.mkdir()
+    (path / workdir.CONFIG).write_text(config.to_json())
+    converted.save(path, variables, {"dialect": "none"})
+    fitted = scoring.fit(system, converted.state(variables), system.features)
+    sha256 = system.encoder.source["sha256"]
+    meta = {"encoder_sha256": sha256, "fitted": to_json(fitted), "dialect": "-", "source": "-"}
+    converted.save_meta(path, meta)
+    return path
+
+
+@pytest.fixture(name="make")
+def _make(image_root, tmp_path):
+    """Makes (recipe, workdir) of a method."""
+
+    def make(method, alter=None, **options):
+        methods = {f"method.{name}": value for name, value in options.items()}
+        config = changed(recipe(method, image_root), **methods, **(alter or {}))
+        stored = changed(config, **{"data.filter": "bilinear"}) if alter else config
+        return config, write_detector(tmp_path / "original", stored)
+
+    return make
+
+
+def card_of(path):
+    """The card of a converted detector."""
+    return json.loads((path / "detector.card.json").read_text())
+
+
+def quiet(line):
+    """Takes lines for a user who is not there."""

@@ -1,0 +1,70 @@
+"""A detector goes to the authors' format and comes back as the same detector."""
+
+import numpy as np
+import pytest
+
+import flowad_jax
+from flowad_jax.conversion import back, detector
+from flowad_jax.errors import UserError
+from flowad_jax.weights import torch_file, torch_writer
+from tests.conversion.conftest import SMALL, card_of, quiet
+
+CLAMPS = {"cflow": "tanh_ratio", "sanflow": "tanh", "msflow": "tanh_ratio", "ssnf": "tanh"}
+
+
+def same_predictions(one, other, image_root):
+    files = sorted((image_root / "part" / "test").rglob("*.png"))
+    before, after = (flowad_jax.load(path).predict(files) for path in (one, other))
+    np.testing.assert_allclose([p.score for p in after], [p.score for p in before], rtol=1e-5)
+    assert [p.p_value for p in after] == [p.p_value for p in before]
+    for first, second in zip(after, before, strict=True):
+        np.testing.assert_allclose(first.map, second.map, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", SMALL)
+def test_there_and_back(method, make, image_root, tmp_path):
+    clamp_kind = CLAMPS[method]
+    config, original = make(method, clamp_kind=clamp_kind)
+    back.back(original, str(tmp_path / "theirs.pt"), say=quiet)
+    lines = []
+    detector.convert(tmp_path / "theirs.pt", config, tmp_path / "run", clamp_kind, say=lines.append)
+    same_predictions(original, tmp_path / "run", image_root)
+    card = card_of(tmp_path / "run")
+    assert card["clamp"]["kind"] == clamp_kind
+    assert card["sizes"]["bytes_before"] > card["sizes"]["bytes"]
+    assert f"a detector of {method}" in lines[0]
+
+
+def test_anomalib(make, image_root, tmp_path):
+    """Its encoder ends at the deepest layer in use, pads with zeros, and is named in the file."""
+    config, original = make("cflow", permutation="hard", alter={"encoder.padding": "zeros"})
+    back.back(original, str(tmp_path / "theirs.pt"), say=quiet)
+    theirs = torch_file.read(tmp_path / "theirs.pt")
+    tensors = {
+        f"model.encoder.feature_extractor.{name}": tensor
+        for name, tensor in theirs["encoder_state_dict"].items()
+    }
+    for scale, decoder in enumerate(theirs["decoder_state_dict"]):
+        tensors |= {f"model.decoders.{scale}.{name}": tensor for name, tensor in decoder.items()}
+    tensors["image_threshold.value"] = np.array(0.5, np.float32)
+    assert not any("layer4" in name for name in tensors)
+    content = {"state_dict": tensors, "hyper_parameters": {"backbone": "resnet_tiny", "lr": 1e-4}}
+    torch_writer.write(tmp_path / "theirs.pt", content)
+    with config.unlocked():
+        config.encoder.padding, config.encoder.name = "reflect", "resnet.resnet18"
+    lines = []
+    detector.convert(tmp_path / "theirs.pt", config, tmp_path / "run", say=lines.append)
+    text = "\n".join(lines)
+    assert "encoder.padding = zeros (the recipe says reflect)" in text
+    assert "encoder.name = resnet.resnet_tiny (the recipe says resnet.resnet18)" in text
+    assert "clamp tanh: the permutations are those of FrEIA before June 2023" in text
+    assert card_of(tmp_path / "run")["left_out"] == ["image_threshold.value"]
+    same_predictions(original, tmp_path / "run", image_root)
+
+
+def test_only_what_the_authors_have_goes_back(make, tmp_path):
+    _, original = make("sanflow", legacy=False, per_scale=True)
+    with pytest.raises(UserError, match="per_scale=True: SANFlow's code has one variance"):
+        back.back(original, str(tmp_path / "theirs.pt"), say=quiet)
+    with pytest.raises(UserError, match=r"a detector is nested; name a \.pt or \.pth file"):
+        back.back(original, str(tmp_path / "theirs.safetensors"), say=quiet)
