@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 
-import FrEIA.framework
-import FrEIA.modules
 import numpy as np
 import torch
 
 from flowad_jax.flows import position_code
+from peers.freia import chain
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -29,8 +28,17 @@ class Decoders:
         self._condition = method["condition"]
         # PyTorch before 2.0 wrote zeros where there is no gradient, since then there is none.
         self._forget = adam_idle == "skip"
-        self._chains = [_chain(width, method) for width in channels]
-        parameters = [p for chain in self._chains for p in chain.parameters()]
+        self._chains = [
+            chain(
+                (width,),
+                method["condition"],
+                method["blocks"],
+                method["clamp"],
+                method["permutation"],
+            )
+            for width in channels
+        ]
+        parameters = [p for flow in self._chains for p in flow.parameters()]
         self._adam = torch.optim.Adam(parameters)
 
     def train_batch(self, maps: list[np.ndarray], learning_rate: float) -> float:
@@ -38,12 +46,12 @@ class Decoders:
         for section in self._adam.param_groups:
             section["lr"] = learning_rate
         total, steps = 0.0, 0
-        for chain, feature_map in zip(self._chains, maps, strict=True):
+        for flow, feature_map in zip(self._chains, maps, strict=True):
             rows, cond = self._rows(feature_map)
             for chunk in torch.randperm(len(rows)).split(self._fibre):
                 if len(chunk) < self._fibre:
                     break
-                loss = -torch.nn.functional.logsigmoid(_log_prob(chain, rows[chunk], cond[chunk]))
+                loss = -torch.nn.functional.logsigmoid(log_prob(flow, rows[chunk], cond[chunk]))
                 self._adam.zero_grad(set_to_none=self._forget)
                 loss = loss.mean()
                 loss.backward()
@@ -55,10 +63,10 @@ class Decoders:
         """Likelihood maps (B, h, w) per dimension of all scales."""
         out = []
         with torch.no_grad():
-            for chain, feature_map in zip(self._chains, maps, strict=True):
+            for flow, feature_map in zip(self._chains, maps, strict=True):
                 rows, cond = self._rows(feature_map)
                 values = [
-                    _log_prob(chain, r, c)
+                    log_prob(flow, r, c)
                     for r, c in zip(rows.split(self._fibre), cond.split(self._fibre), strict=True)
                 ]
                 out.append(torch.cat(values).numpy().reshape(feature_map.shape[:3]))
@@ -71,28 +79,8 @@ class Decoders:
         return rows, torch.from_numpy(code).repeat(images, 1)
 
 
-def _chain(channels: int, method: dict) -> torch.nn.Module:
-    def subnet(wide: int, out: int) -> torch.nn.Module:
-        layers = torch.nn
-        return layers.Sequential(
-            layers.Linear(wide, 2 * wide), layers.ReLU(), layers.Linear(2 * wide, out)
-        )
-
-    chain = FrEIA.framework.SequenceINN(channels)
-    for _ in range(method["blocks"]):
-        chain.append(
-            FrEIA.modules.AllInOneBlock,
-            cond=0,
-            cond_shape=(method["condition"],),
-            subnet_constructor=subnet,
-            affine_clamping=method["clamp"],
-            global_affine_type="SOFTPLUS",
-            permute_soft=method["permutation"] == "soft",
-        )
-    return chain
-
-
-def _log_prob(chain: torch.nn.Module, rows: torch.Tensor, cond: torch.Tensor) -> torch.Tensor:
-    z, log_det = chain(rows, [cond])
+def log_prob(flow: torch.nn.Module, rows: torch.Tensor, cond: torch.Tensor) -> torch.Tensor:
+    """Log-likelihood per dimension (N,) of rows (N, C) with conditions (N, P)."""
+    z, log_det = flow(rows, [cond])
     channels = rows.shape[1]
     return (-0.5 * (channels * LOG_2PI + (z**2).sum(1)) + log_det) / channels

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import FrEIA.framework
-import FrEIA.modules
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+
+from peers import freia
 
 Maps = Sequence[torch.Tensor]
 
@@ -159,14 +159,16 @@ class MSFlow(nn.Module):
         blocks: Sequence[int] = (2, 5, 8),
         clamp: float = 1.9,
         seed: int = 0,
+        version: str = "0.2",
     ):
-        """Draws fresh flows for feature maps with ``channels``, shallow first."""
+        """Draws fresh flows for maps with ``channels``, shallow first; see `peers.freia`."""
         super().__init__()
         torch.manual_seed(seed)
         np.random.seed(seed)
         self._condition = condition
         self.parallel_flows = nn.ModuleList(
-            _chain(c, condition, count, clamp) for c, count in zip(channels, blocks, strict=True)
+            freia.chain((c, 1, 1), condition, count, clamp, "hard", ConvNet, version)
+            for c, count in zip(channels, blocks, strict=True)
         )
         self.fusion_flow = FusionFlow(channels, clamp)
 
@@ -187,22 +189,6 @@ class MSFlow(nn.Module):
         """Likelihood maps (B, h, w) that the scores are made of: no constant, no log-det."""
         latents, _ = self(maps)
         return [-0.5 * (z**2).mean(1) for z in latents]
-
-
-def _chain(channels: int, condition: int, blocks: int, clamp: float) -> nn.Module:
-    # FrEIA 0.2 never compares the declared size with that of its input.
-    chain = FrEIA.framework.SequenceINN(channels, 1, 1)
-    for _ in range(blocks):
-        chain.append(
-            FrEIA.modules.AllInOneBlock,
-            cond=0,
-            cond_shape=(condition, 1, 1),
-            subnet_constructor=ConvNet,
-            affine_clamping=clamp,
-            global_affine_type="SOFTPLUS",
-            permute_soft=False,
-        )
-    return chain
 
 
 def position_code(features: int, height: int, width: int) -> torch.Tensor:

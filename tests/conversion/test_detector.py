@@ -15,6 +15,8 @@ from flowad_jax.training import loop, summary, workdir
 from flowad_jax.weights import detectors, torch_file, torch_writer
 from tests.conversion.conftest import card_of, quiet
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture(name="theirs")
 def _theirs(make, tmp_path):

@@ -11,6 +11,8 @@ from tests.conversion.conftest import SMALL, card_of, quiet
 
 CLAMPS = {"cflow": "tanh_ratio", "sanflow": "tanh", "msflow": "tanh_ratio", "ssnf": "tanh"}
 
+pytestmark = pytest.mark.whole
+
 
 def same_predictions(one, other, image_root):
     files = sorted((image_root / "part" / "test").rglob("*.png"))

@@ -11,7 +11,10 @@ import pytest
 from benchmarks import fuzz_files, fuzz_guard, fuzz_reader
 from flowad_jax.weights import torch_file
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+pytestmark = [
+    pytest.mark.whole,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc"),
+]
 FILES = 2000
 
 
