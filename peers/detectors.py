@@ -130,7 +130,13 @@ class Detector:
 
 
 def build(
-    dialect: str, channels: tuple[int, ...], *, freia: str = "0.2", seed: int = 0, **options: Any
+    dialect: str,
+    channels: tuple[int, ...],
+    *,
+    freia: str = "0.2",
+    seed: int = 0,
+    strength: float = 4.0,
+    **options: Any,
 ) -> Detector:
     """A detector with weights in which every tensor shows, as after training.
 
@@ -139,6 +145,8 @@ def build(
       channels: of the feature maps, shallow first.
       freia: version of the coupling blocks, see `peers.freia`.
       seed: of all weights.
+      strength: factor of the sub-networks' last layers; with 4 the log-scales come near their
+        bound, where few channels allow it: many would blow rounding up.
       **options: of our method; those that no PyTorch module has are ignored.
     """
     import torch
@@ -148,7 +156,7 @@ def build(
     made = Detector(dialect, channels, freia, options)
     for module in (*made.flows, *([made.net] if made.net else [])):
         for name, tensor in module.state_dict().items():
-            _shake(name, tensor)
+            _shake(name, tensor, strength)
     return made
 
 
@@ -172,7 +180,7 @@ def load(
     return made
 
 
-def _shake(name: str, tensor: Any) -> None:
+def _shake(name: str, tensor: Any, strength: float) -> None:
     """Moves a tensor away from how it starts, in place."""
     import torch
 
@@ -181,7 +189,7 @@ def _shake(name: str, tensor: Any) -> None:
     if name.endswith("running_var"):
         tensor.uniform_(0.5, 2.0)
     elif name.endswith(("subnet.2.weight", "conv2.weight", "gate2.weight")) and tensor.ndim > 1:
-        tensor.mul_(4.0)  # so that the log-scales come near their bound
+        tensor.mul_(strength)
     else:
         tensor.add_(0.2 * torch.randn_like(tensor) * max(float(tensor.abs().mean()), 0.2))
 
