@@ -192,7 +192,10 @@ def _card(found: Found, settled: Settled, checkpoint: Path, variables: Any) -> d
 def _fit(folder: Path, system: System, card: dict[str, Any], say: Say) -> None:
     """Measures scores against normal images, as the end of training does."""
     count = len(system.calibration_rows), len(system.holdout)
-    say(f"calibrating with {count[0]} normal images; {count[1]} more set thresholds")
+    say(
+        f"calibrating with {count[0]} normal images; {count[1]} more set thresholds: if it "
+        "was trained on them, expect more false alarms than they promise"
+    )
     trained = converted.load_state(folder, state.variable_shapes(system))
     fitted = scoring.fit(system, trained, system.features)
     if not all(np.all(np.isfinite(part)) for part in (*fitted.calibration, fitted.image)):

@@ -69,11 +69,6 @@ def recognise(content: Any, source: str) -> Found:
     raise UserError(f"{source}: is no detector of {_KNOWN}; it holds {keys or 'nothing'}")
 
 
-def is_detector(content: Any) -> bool:
-    """Whether `recognise` knows who wrote a checkpoint."""
-    return isinstance(content, dict) and any(belongs(content) for belongs, _ in _DIALECTS)
-
-
 def _is_ssnf(content: Mapping[str, Any]) -> bool:
     return any(re.search(r"module_list\.\d+\.subnet\.gate1\.", str(key)) for key in content)
 

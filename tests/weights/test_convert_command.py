@@ -89,6 +89,10 @@ def test_a_malicious_file_is_refused_by_name(tmp_path):
         (("word",), ("'word'",)),
         (("--explain", "--arch=a", "--output=b"), ("--explain and --output",)),
         (("--reverse", "--verify"), ("--reverse and --verify",)),
+        (("--workdir=a",), ("missing --config, --checkpoint",)),
+        (("--workdir=a", "--reverse"), ("missing --output",)),
+        (("--workdir=a", "--arch=b"), ("--arch and --workdir",)),
+        (("--clamp=a",), ("--clamp",)),
         (("--arch=a", "--checkpoint=b", "--output=./b"), ("--output=./b is the file",)),
     ],
 )
