@@ -22,6 +22,12 @@ MLP = {"subnet.0": "hidden", "subnet.2": "out"}
 CONV_NET = {"subnet.conv1": "hidden", "subnet.ln": "norm", "subnet.conv2": "out"}
 # Names of the git tag v0.2, and what the package 0.2 calls them.
 _TAG_NAMES = {"w_inv": "w_perm_inv", "w": "w_perm"}
+_TRAINED = ("vk_householder", "w_0")  # reflections that FrEIA trains in the place of `w_perm`
+_CLAMP_KINDS = {
+    "indices": ("tanh_ratio", "tanh"),
+    "one-hot": ("tanh",),
+    "rotation": ("tanh", "tanh_ratio"),
+}
 _FIRST_LAYERS = ("subnet.0.weight", "subnet.conv1.weight", "subnet.gate1.weight")
 
 
@@ -54,12 +60,15 @@ def chain(state_dict: Flat, layers: Mapping[str, str] = MLP) -> dict[str, dict]:
       ``{"params": ..., "constants": ...}`` of a `flowad_jax.flows.Flow`, views of the tensors.
 
     Raises:
-      UserError: a key is missing or unknown, or a permutation is none.
+      UserError: a key is missing or unknown, a permutation is none, or blocks differ in size or in
+        how they store it.
     """
     params, constants = {}, {}
-    for index, tensors in _blocks(state_dict).items():
+    blocks = _blocks(state_dict)
+    for index, tensors in blocks.items():
         name = f"blocks_{index}"
         params[name], constants[name] = block(tensors, layers, f"module_list.{index}.")
+    _check_alike(blocks)
     return {"params": params, "constants": constants}
 
 
@@ -68,11 +77,7 @@ def block(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Converts one block into its (params, constants); see `chain` for ``layers``."""
     tensors = dict(tensors)
-    if "vk_householder" in tensors:
-        raise UserError(
-            f"'{prefix}vk_householder' is a trained permutation, which our blocks do not have; "
-            "only files that were trained with learned_householder_permutation=0 can be converted"
-        )
+    _refuse_trained(tensors, prefix)
     try:
         params: dict = {
             "global_scale": tensors.pop("global_scale").ravel(),
@@ -87,6 +92,11 @@ def block(
         unknown = ", ".join(shown(prefix + name) for name in sorted(tensors))
         raise UserError(f"a FrEIA block has unknown tensors: {unknown}")
     order = permutations.from_freia(stored, inverse, f"{prefix}w_perm")
+    if len(order) != params["global_scale"].size:
+        raise UserError(
+            f"'{prefix}w_perm' permutes {len(order)} channels, but '{prefix}global_scale' has "
+            f"{params['global_scale'].size}"
+        )
     return params, {"permutation": order}
 
 
@@ -151,37 +161,60 @@ def clamp_kinds(state_dict: Flat) -> tuple[str, ...]:
     stored = _blocks(state_dict)[0].get("w_perm")
     if stored is None:
         raise UserError("a FrEIA block has no tensor 'module_list.0.w_perm'")
-    if stored.ndim == 1:
-        return ("tanh_ratio", "tanh")
-    one_hot = permutations.is_one_hot(stored.reshape(stored.shape[:2]))
-    return ("tanh",) if one_hot else ("tanh", "tanh_ratio")
+    return _CLAMP_KINDS[permutations.form(stored, "module_list.0.w_perm")]
 
 
 def chain_shape(state_dict: Flat) -> ChainShape:
     """Reads off what the shapes of a chain settle.
 
     Raises:
-      UserError: it has no block, blocks are not numbered from 0, or differ in kind.
+      UserError: it has no block, blocks are not numbered from 0, or the first is of no known kind
+        or has too few inputs. That all blocks are alike is up to `chain`.
     """
     blocks = _blocks(state_dict)
     first = blocks[0]
-    weight = next((first[name] for name in _FIRST_LAYERS if name in first), None)
+    key = next((name for name in _FIRST_LAYERS if name in first), None)
+    weight = None if key is None else first[key]
     if weight is None or weight.ndim < 2 or "global_scale" not in first or "w_perm" not in first:
         raise UserError("'module_list.0' is no block with a known sub-network")
     channels = first["global_scale"].size
     passive = channels - channels // 2
+    if weight.shape[1] < passive:
+        raise UserError(
+            f"'module_list.0.{key}' takes {weight.shape[1]} inputs, fewer than the {passive} "
+            f"passive ones of {channels} channels"
+        )
+    form = permutations.form(first["w_perm"], "module_list.0.w_perm")
     return ChainShape(
         channels=channels,
         blocks=len(blocks),
         condition=weight.shape[1] - passive,
         hidden=weight.shape[0],
-        permutation=_kind(first["w_perm"]),
+        permutation="soft" if form == "rotation" else "hard",
     )
 
 
-def _kind(stored: np.ndarray) -> str:
-    hard = stored.ndim == 1 or permutations.is_one_hot(stored.reshape(stored.shape[:2]))
-    return "hard" if hard else "soft"
+def _check_alike(blocks: Mapping[int, Mapping[str, np.ndarray]]) -> None:
+    """A chain is made at once: all blocks have the channels and the permutations of the first."""
+    seen: dict[str, Any] = {}
+    for index, tensors in blocks.items():
+        key = f"module_list.{index}.w_perm"
+        found = {
+            "channels": len(tensors["w_perm"]),
+            "a permutation stored as": permutations.form(tensors["w_perm"], key),
+        }
+        for what, value in found.items():
+            if seen.setdefault(what, value) != value:
+                raise UserError(f"'{key}' has {what} {value}, that of block 0 {seen[what]}")
+
+
+def _refuse_trained(tensors: Flat, prefix: str) -> None:
+    trained = next((name for name in _TRAINED if name in tensors), None)
+    if trained is not None:
+        raise UserError(
+            f"'{prefix}{trained}' is a trained permutation, which our blocks do not have; "
+            "only files that were trained with learned_householder_permutation=0 can be converted"
+        )
 
 
 def _blocks(state_dict: Flat) -> dict[int, dict[str, np.ndarray]]:
@@ -194,6 +227,8 @@ def _blocks(state_dict: Flat) -> dict[int, dict[str, np.ndarray]]:
         blocks.setdefault(int(match[1]), {})[_today(match[2])] = np.asarray(value)
     if not blocks or sorted(blocks) != list(range(len(blocks))):
         raise UserError(f"a FrEIA chain has blocks {sorted(blocks)}, not all from 0 on")
+    for index in sorted(blocks):  # here, since such a block lacks what others are known by
+        _refuse_trained(blocks[index], f"module_list.{index}.")
     return dict(sorted(blocks.items()))
 
 

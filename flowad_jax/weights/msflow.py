@@ -8,6 +8,7 @@ import numpy as np
 
 from flowad_jax.errors import UserError
 from flowad_jax.weights import freia, permutations
+from flowad_jax.weights.layout import printable
 
 Flat = Mapping[str, np.ndarray]
 
@@ -48,7 +49,8 @@ def flows(parallel: Sequence[Flat], fusion: Flat) -> dict[str, dict]:
     except KeyError as missing:
         raise UserError(f"an MSFlow fusion flow has no tensor {missing}") from None
     if tensors:
-        raise UserError(f"an MSFlow fusion flow has unknown tensors: {', '.join(sorted(tensors))}")
+        unknown = ", ".join(map(printable, sorted(tensors)))
+        raise UserError(f"an MSFlow fusion flow has unknown tensors: {unknown}")
     return variables
 
 
@@ -86,16 +88,18 @@ def _permutations(tensors: dict[str, np.ndarray], channels: list[int]) -> dict[s
     """
     keys = [key for key in tensors if _PERMUTATION.fullmatch(key)]
     stored = {key: tensors.pop(key) for key in keys}
-    orders = [value for key, value in stored.items() if key.endswith(".perm")]
-    if sorted(map(len, orders)) != sorted(set(channels)):
+    if flawed := next((key for key, value in stored.items() if value.ndim != 1), None):
+        raise UserError(f"'{flawed}' has shape {stored[flawed].shape}: it is no order of channels")
+    orders = {key: value for key, value in stored.items() if key.endswith(".perm")}
+    lengths = sorted(map(len, orders.values()))
+    if lengths != sorted(set(channels)):
         raise UserError(
-            f"an MSFlow fusion flow has channel orders of lengths {sorted(map(len, orders))}, but "
+            f"an MSFlow fusion flow has channel orders of lengths {lengths}, but "
             f"its scales have {channels} channels"
         )
-    inverses = {len(value): value for key, value in stored.items() if key.endswith("perm_inv")}
     by_length = {
-        len(order): permutations.from_freia(order, inverses.get(len(order)), "perm")
-        for order in orders
+        len(order): permutations.from_freia(order, stored.get(f"{key}_inv"), key)
+        for key, order in orders.items()
     }
     return {f"permutation{scale}": by_length[count] for scale, count in enumerate(channels)}
 

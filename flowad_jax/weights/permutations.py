@@ -7,6 +7,21 @@ from flowad_jax.errors import UserError
 TOLERANCE = 1e-3  # of products with rotations in single precision
 
 
+def form(stored: np.ndarray, key: str) -> str:
+    """How a permutation is stored: ``"indices"``, ``"one-hot"`` or ``"rotation"``.
+
+    Args:
+      stored: see `from_freia`; of a matrix only the shape is checked.
+      key: its name, for messages.
+
+    Raises:
+      UserError: it is neither a vector nor a square matrix.
+    """
+    if stored.ndim == 1:
+        return "indices"
+    return "one-hot" if is_one_hot(_matrix(stored, key)) else "rotation"
+
+
 def from_freia(stored: np.ndarray, inverse: np.ndarray | None, key: str) -> np.ndarray:
     """Checks a stored permutation and returns ours.
 
@@ -23,10 +38,8 @@ def from_freia(stored: np.ndarray, inverse: np.ndarray | None, key: str) -> np.n
     """
     if stored.ndim == 1:
         return _indices(stored, inverse, key)
-    if stored.ndim not in (2, 4) or stored.shape != (*stored.shape[:1] * 2, 1, 1)[: stored.ndim]:
-        raise UserError(f"'{key}' has shape {stored.shape}: it is no square matrix")
-    matrix = stored.reshape(stored.shape[:2])
-    if inverse is not None and not _is_transpose(inverse.reshape(inverse.shape[:2]), matrix):
+    matrix = _matrix(stored, key)
+    if inverse is not None and not _is_transpose(_matrix(inverse, f"{key}_inv"), matrix):
         raise UserError(f"'{key}' and the inverse beside it do not belong together")
     if is_one_hot(matrix):
         return _indices(matrix.argmax(1), None, key)
@@ -62,6 +75,12 @@ def is_one_hot(matrix: np.ndarray) -> bool:
     return bool(np.all((matrix == 0) | (matrix == 1)) and np.all(matrix.sum(1) == 1))
 
 
+def _matrix(stored: np.ndarray, key: str) -> np.ndarray:
+    if stored.ndim not in (2, 4) or stored.shape != (*stored.shape[:1] * 2, 1, 1)[: stored.ndim]:
+        raise UserError(f"'{key}' has shape {stored.shape}: it is no square matrix")
+    return stored.reshape(stored.shape[:2])
+
+
 def _indices(stored: np.ndarray, inverse: np.ndarray | None, key: str) -> np.ndarray:
     whole = np.issubdtype(stored.dtype, np.integer)
     if not whole or not np.array_equal(np.sort(stored), np.arange(len(stored))):
@@ -78,5 +97,7 @@ def _is_transpose(inverse: np.ndarray, matrix: np.ndarray) -> bool:
 def _check_rotation(matrix: np.ndarray, key: str) -> None:
     # A rotation undoes its transpose; one random vector shows it for C^2 instead of C^3 products.
     vector = np.random.default_rng(0).standard_normal(len(matrix), np.float32)
-    if not np.allclose(matrix.T @ (matrix @ vector), vector, atol=TOLERANCE):
+    with np.errstate(over="ignore", invalid="ignore"):  # not finite: not close either
+        back = matrix.T @ (matrix @ vector)
+    if not np.allclose(back, vector, atol=TOLERANCE):
         raise UserError(f"'{key}' is neither a rotation nor an order of channels")

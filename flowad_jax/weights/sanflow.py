@@ -7,6 +7,7 @@ import numpy as np
 
 from flowad_jax.errors import UserError
 from flowad_jax.weights import freia
+from flowad_jax.weights.layout import printable
 
 Flat = Mapping[str, np.ndarray]
 
@@ -63,7 +64,7 @@ def variance_net(state_dict: Flat) -> dict[str, dict]:
         )
         tensors.pop(f"{theirs}.num_batches_tracked", None)
     if tensors:
-        unknown = ", ".join(sorted(tensors))
+        unknown = ", ".join(map(printable, sorted(tensors)))
         raise UserError(f"SANFlow's variance network has unknown tensors: {unknown}")
     return {"params": params, "constants": constants}
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from flowad_jax.errors import UserError
 from flowad_jax.weights import freia
+from flowad_jax.weights.layout import printable
 
 Flat = Mapping[str, np.ndarray]
 
@@ -64,7 +65,8 @@ def _attention(block: str, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarr
     """The projection to keys, values and queries, whose rows become columns."""
     scale, direction = (_take(block, tensors, names) for names in (_SCALE, _DIRECTION))
     if tensors:
-        raise UserError(f"{block} of an SSNF flow has unknown tensors: {', '.join(tensors)}")
+        unknown = ", ".join(map(printable, tensors))
+        raise UserError(f"{block} of an SSNF flow has unknown tensors: {unknown}")
     return {"scale": scale.ravel(), "direction": direction.T}
 
 

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from flowad_jax.errors import UserError
 from flowad_jax.lookup import find
 from flowad_jax.weights import detectors, torch_file, torch_writer
 from peers import detectors as peers
@@ -129,3 +130,25 @@ def test_ssnf_with_the_newer_names_and_without_prefix():
     (maps,) = maps_of("ssnf")
     _, ours = log_probs(found, "tanh", [maps])
     np.testing.assert_allclose(ours[0], made.log_probs([maps])[0], atol=1e-5)
+
+
+def test_trained_permutations_are_refused():
+    """As FrEIA stores them: without w_perm."""
+    import FrEIA.framework as framework
+    import FrEIA.modules as modules
+    from torch import nn
+
+    chain = framework.SequenceINN(6)
+    chain.append(
+        modules.AllInOneBlock,
+        subnet_constructor=lambda wide, out: nn.Sequential(
+            nn.Linear(wide, 12), nn.ReLU(), nn.Linear(12, out)
+        ),
+        learned_householder_permutation=2,
+    )
+    decoder = {name: tensor.numpy() for name, tensor in chain.state_dict().items()}
+    assert "module_list.0.w_0" in decoder
+    assert "module_list.0.w_perm" not in decoder
+    content = {"encoder_state_dict": {"a": np.ones(1)}, "decoder_state_dict": [decoder]}
+    with pytest.raises(UserError, match=r"theirs\.pt: 'module_list.0.vk_householder' is a trained"):
+        detectors.recognise(content, "theirs.pt")
