@@ -6,11 +6,12 @@ import jax
 import numpy as np
 import pytest
 
+from flowad_jax.encoders import architecture, files
 from flowad_jax.errors import UserError
 from flowad_jax.lookup import find
 from flowad_jax.weights import detectors, torch_file, torch_writer
 from peers import detectors as peers
-from peers import verification
+from peers import encoders, verification
 
 pytestmark = [
     pytest.mark.live,
@@ -152,3 +153,17 @@ def test_trained_permutations_are_refused():
     content = {"encoder_state_dict": {"a": np.ones(1)}, "decoder_state_dict": [decoder]}
     with pytest.raises(UserError, match=r"theirs\.pt: 'module_list.0.vk_householder' is a trained"):
         detectors.recognise(content, "theirs.pt")
+
+
+@pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed")
+def test_the_encoder_of_anomalib_is_ours_up_to_its_last_layer():
+    encoders.torchvision()  # timm imports it
+    import timm
+
+    model = timm.create_model("resnet18", pretrained=False, features_only=True, out_indices=(2, 3))
+    tensors = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    assert not any(name.startswith("layer4") for name in tensors)
+    converted = files.convert_tensors(architecture.find("resnet.resnet18"), tensors, "a", deepest=2)
+    kernel = converted["params"]["layer3_1"]["conv2"]["kernel"]
+    expected = tensors["layer3.1.conv2.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(kernel, expected)
