@@ -31,8 +31,8 @@ from PIL import Image
 
 from benchmarks import _common
 from benchmarks.msflow_sides import forget_peak, peak_bytes
-from flowad_jax import cli, lookup
-from flowad_jax.data import transforms
+from flowad_jax import cli
+from flowad_jax.data import sources, transforms
 from flowad_jax.data.record import Source, read_image
 from flowad_jax.data.subset import evenly_spaced
 from flowad_jax.errors import UserError
@@ -71,8 +71,8 @@ def image_files(workdir: Path, inputs: Sequence[str], limit: int, folder: Path) 
 def own_images(workdir: Path) -> Source:
     """The images that a run was tested on."""
     data = load_config(workdir).data
-    build, options = lookup.find("flowad_jax.data", data.name), data.options.to_dict()
-    return checked("data.options", build, data.root, data.category, "test", **options)
+    place = (data.name, data.root, data.category, "test")
+    return checked("data.options", sources.build, *place, **data.options.to_dict())
 
 
 def model_job(detector: Detector, arrays: Sequence[np.ndarray]) -> Job:

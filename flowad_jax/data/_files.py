@@ -11,26 +11,42 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from flowad_jax.data.record import GOOD, WHITE, Record, count, read_image, read_mask, unreadable
-from flowad_jax.errors import UserError
+from flowad_jax.data.record import (
+    GOOD,
+    UNKNOWN,
+    WHITE,
+    Record,
+    count,
+    read_image,
+    read_mask,
+    unreadable,
+)
+from flowad_jax.errors import LayoutError, UserError
 from flowad_jax.lookup import nearest
 
 SPLITS = ("train", "test")
 _MASK_RULES = ("auto", "require", "none")
+_LABELS = {GOOD: 0, UNKNOWN: -1}
 _LISTED = 20  # names in an error message, so that it stays one readable line
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where one record lies; ``mask`` is None for good images and where masks are unknown."""
+    """Where one record lies; there are no masks of good images, nor where they are unknown.
+
+    Attributes:
+      path: the image.
+      kind: ``"good"``, the name of a defect, or ``"unknown"``.
+      masks: files whose union is the mask; most sets have one for each anomalous image.
+    """
 
     path: Path
     kind: str
-    mask: Path | None = None
+    masks: tuple[Path, ...] = ()
 
 
 class FileSource:
-    """A ``record.Source`` of image files, with one mask file per anomalous image or none."""
+    """A ``record.Source`` of image files, with mask files of the anomalous images or without."""
 
     def __init__(
         self, entries: Sequence[Entry], *, mask_threshold: int = 0, white: int = WHITE
@@ -38,7 +54,8 @@ class FileSource:
         """Keeps the entries in the given order and compares mask sizes from the file headers.
 
         Args:
-          entries: files; those of kind ``"good"`` are the normal images.
+          entries: files; those of kind ``"good"`` are the normal images, of those of kind
+            ``"unknown"`` nobody says whether they are.
           mask_threshold: grey value, of 255, above which a mask pixel is a defect.
           white: value of a 16-bit image that is shown as white.
 
@@ -50,11 +67,11 @@ class FileSource:
         self._white = white
         self.kinds = [entry.kind for entry in self._entries]
         self.paths = [str(entry.path) for entry in self._entries]
-        self.labels = np.array([kind != GOOD for kind in self.kinds], np.int32)
-        self.has_masks = any(entry.mask for entry in self._entries)
+        self.labels = np.array([_LABELS.get(kind, 1) for kind in self.kinds], np.int32)
+        self.has_masks = any(entry.masks for entry in self._entries)
         for entry in self._entries:
-            if entry.mask is not None:
-                _compare_headers(entry.path, entry.mask)
+            if entry.masks:
+                _compare_headers(entry)
 
     def __len__(self) -> int:
         """Number of images."""
@@ -69,10 +86,11 @@ class FileSource:
         entry = self._entries[index]
         image = read_image(entry.path, self._white)
         mask = np.zeros(image.shape[:2], bool)
-        if entry.mask is not None:
-            mask = read_mask(entry.mask, self._mask_threshold)
-            if mask.shape != image.shape[:2]:
-                raise _sizes_differ(entry, image.shape[1::-1], mask.shape[::-1])
+        for file in entry.masks:
+            part = read_mask(file, self._mask_threshold)
+            if part.shape != mask.shape:
+                raise _sizes_differ(entry.path, image.shape[1::-1], file, part.shape[::-1])
+            mask |= part
         return Record(image, mask, int(self.labels[index]), entry.kind, self.paths[index])
 
     def describe(self) -> dict[str, Any]:
@@ -102,7 +120,7 @@ def check_root(root: str | Path | None) -> Path:
     parent = next((p for p in path.parents if p.is_dir()), Path())
     missing = path.relative_to(parent).parts[0] if parent in path.parents else path.name
     where = f"'{parent}' has no '{missing}'"
-    raise UserError(f"data.root '{path}' does not exist: {where}: {hint(missing, parent)}")
+    raise LayoutError(f"data.root '{path}' does not exist: {where}: {hint(missing, parent)}")
 
 
 def hint(missing: str, parent: Path) -> str:
@@ -143,12 +161,14 @@ def _visible(folder: Path) -> list[Path]:
         raise UserError(f"cannot list '{folder}': {error.strerror}") from error
 
 
-def attach_masks(entries: Sequence[Entry], found: Sequence[Path | None], rule: str) -> list[Entry]:
+def attach_masks(
+    entries: Sequence[Entry], found: Sequence[Path | Sequence[Path] | None], rule: str
+) -> list[Entry]:
     """Joins test images with their masks, all or none of the anomalous ones.
 
     Args:
       entries: images without masks.
-      found: the mask of each, or None; those of good images are ignored.
+      found: the mask of each, or its parts, or None; those of good images are ignored.
       rule: ``"none"`` ignores masks; ``"auto"`` accepts that no image has one; ``"require"``
         does not.
 
@@ -156,33 +176,47 @@ def attach_masks(entries: Sequence[Entry], found: Sequence[Path | None], rule: s
       UserError: an anomalous image lacks a mask that the rule asks for.
     """
     check_choice("data.options.masks", rule, _MASK_RULES)
-    pairs = [(e, None if e.kind == GOOD else mask) for e, mask in zip(entries, found, strict=True)]
-    if rule == "none" or (rule == "auto" and not any(mask for _, mask in pairs)):
+    joined = [
+        Entry(e.path, e.kind, () if e.kind == GOOD else _parts(masks))
+        for e, masks in zip(entries, found, strict=True)
+    ]
+    if rule == "none" or (rule == "auto" and not any(entry.masks for entry in joined)):
         return list(entries)
-    for entry, mask in pairs:
-        if entry.kind != GOOD and mask is None:
+    for entry in joined:
+        if entry.kind != GOOD and not entry.masks:
             fix = "add it, or set data.options.masks to 'none'"
             raise UserError(f"anomalous image '{entry.path}' has no mask: {fix}")
-    return [Entry(entry.path, entry.kind, mask) for entry, mask in pairs]
+    return joined
 
 
-def _compare_headers(image: Path, mask: Path) -> None:
+def _parts(masks: Path | Sequence[Path] | None) -> tuple[Path, ...]:
+    if masks is None:
+        return ()
+    return (masks,) if isinstance(masks, Path) else tuple(masks)
+
+
+def _compare_headers(entry: Entry) -> None:
     """Finds a mask of another size before the training starts, not at its end."""
-    sizes = []
-    for path in (image, mask):
-        try:
-            with Image.open(path) as file:
-                sizes.append(file.size)
-        except Exception as error:  # as in record.read_image
-            raise unreadable(path, error) from error
-    # An EXIF tag may swap the sides; decoding the record compares them exactly.
-    if sorted(sizes[0]) != sorted(sizes[1]):
-        raise _sizes_differ(Entry(image, "", mask), *sizes)
+    size = _header_size(entry.path)
+    for file in entry.masks:
+        mask_size = _header_size(file)
+        # An EXIF tag may swap the sides; decoding the record compares them exactly.
+        if sorted(size) != sorted(mask_size):
+            raise _sizes_differ(entry.path, size, file, mask_size)
 
 
-def _sizes_differ(entry: Entry, size: Sequence[int], mask_size: Sequence[int]) -> UserError:
-    image = f"image '{entry.path}' is {size[0]} x {size[1]}"
-    mask = f"mask '{entry.mask}' is {mask_size[0]} x {mask_size[1]}"
+def _header_size(path: Path) -> tuple[int, int]:
+    try:
+        with Image.open(path) as file:
+            return file.size
+    except Exception as error:  # as in record.read_image
+        raise unreadable(path, error) from error
+
+
+def _sizes_differ(
+    image: Path, size: Sequence[int], mask: Path, mask_size: Sequence[int]
+) -> UserError:
     return UserError(
-        f"{mask} but its {image}: make them equal, or set data.options.masks to 'none'"
+        f"mask '{mask}' is {mask_size[0]} x {mask_size[1]} but its image '{image}' is "
+        f"{size[0]} x {size[1]}: make them equal, or set data.options.masks to 'none'"
     )

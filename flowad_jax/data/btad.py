@@ -19,9 +19,17 @@ from pathlib import Path
 
 from flowad_jax.data import _files, folder
 from flowad_jax.data._files import FileSource
+from flowad_jax.data.about import About
 from flowad_jax.errors import UserError
 from flowad_jax.lookup import nearest
 
+ABOUT = About(
+    title="BTAD",
+    licence="none in writing",
+    metric="pixel AUROC, AUPRO; later papers image AUROC",
+    source="https://avires.dimi.uniud.it/papers/btad/btad.zip",
+    layout="{root}/{01,02,03}/train/ok/*, test/{ok,ko}/* and ground_truth/ko/{stem}.*",
+)
 CATEGORIES = ("01", "02", "03")
 _ARCHIVE = "BTech_Dataset_transformed"
 

@@ -23,10 +23,19 @@ from pathlib import Path
 
 from flowad_jax.data import _files, folder
 from flowad_jax.data._files import Entry, FileSource
+from flowad_jax.data.about import About
 from flowad_jax.data.record import GOOD
-from flowad_jax.errors import UserError
+from flowad_jax.errors import LayoutError, UserError
 from flowad_jax.lookup import nearest
 
+ABOUT = About(
+    title="DAGM 2007",
+    licence="none in writing",
+    metric="image AUROC, pixel AUROC; the contest itself scored labels",
+    source="https://hci.iwr.uni-heidelberg.de/content/weakly-supervised-learning-industrial-optical-inspection",
+    layout="{root}/{Class1..Class10}/{Train,Test}/*.PNG and {Train,Test}/Label/{stem}_label.PNG, "
+    "or rearranged {category}/train/good, test/{good,KIND} and ground_truth/{KIND}",
+)
 CATEGORIES = tuple(f"Class{number}" for number in range(1, 11))
 _SPLITS = {"train": "Train", "test": "Test"}
 _SUFFIXES = ("_label", "_mask", "")
@@ -60,7 +69,7 @@ def build(
         entries = [entry for entry in entries if entry.kind == GOOD]
         found = [None] * len(entries)
     if not entries:
-        raise UserError(f"no {split} images of '{category}' in '{path}': unpack the set again")
+        raise LayoutError(f"no {split} images of '{category}' in '{path}': unpack the set again")
     return FileSource(_files.attach_masks(entries, found, masks), mask_threshold=mask_threshold)
 
 
@@ -79,13 +88,13 @@ def _downloaded(category: Path) -> bool:
 def _raw(split: Path) -> tuple[list[Entry], list[Path | None]]:
     labels = split / "Label"
     if not labels.is_dir():
-        raise UserError(f"'{labels}' is missing: only it tells the defects, unpack the set again")
+        raise LayoutError(f"'{labels}' is missing: only it tells the defects, unpack the set again")
     by_stem = {file.stem: file for file in _files.images(labels)}
     files = _files.images(split)
     found = [by_stem.pop(f"{file.stem}_label", None) for file in files]
     if by_stem:
         stray = next(iter(by_stem.values()))
-        raise UserError(f"mask '{stray}' has no image in '{split}': unpack the set again")
+        raise LayoutError(f"mask '{stray}' has no image in '{split}': unpack the set again")
     kinds = ["defect" if mask else GOOD for mask in found]
     return [Entry(file, kind) for file, kind in zip(files, kinds, strict=True)], found
 

@@ -16,8 +16,18 @@ from pathlib import Path
 
 from flowad_jax.data import _files
 from flowad_jax.data._files import Entry, FileSource
+from flowad_jax.data.about import About
 from flowad_jax.data.record import GOOD, WHITE
-from flowad_jax.errors import UserError
+from flowad_jax.errors import LayoutError, UserError
+
+ABOUT = About(
+    title="Your own images",
+    licence="yours",
+    metric="image AUROC; with masks also pixel AUROC and AUPRO",
+    source="your own images",
+    layout="{root}/{category}/train/good/*, test/good/*, test/{kind}/* and, if there are masks, "
+    "ground_truth/{kind}/{stem}_mask.*",
+)
 
 
 def build(
@@ -64,7 +74,7 @@ def _category_folder(root: Path, category: str) -> Path:
     if not folder.is_dir():
         if (root / "train").is_dir():
             raise UserError(f"data.category={category!r}: '{root}' holds train/ itself, use ''")
-        raise UserError(f"'{root}' has no category {category!r}: {_files.hint(category, root)}")
+        raise LayoutError(f"'{root}' has no category {category!r}: {_files.hint(category, root)}")
     if not category and not (root / "train").is_dir() and categories(root):
         raise UserError(f"data.category is not set: choose one of {', '.join(categories(root))}")
     return folder
@@ -74,7 +84,7 @@ def _train(folder: Path, normal: str) -> list[Entry]:
     good = folder / "train" / normal
     files = _files.images(good)
     if not files:
-        raise UserError(f"no training images in '{good}': put the normal images there")
+        raise LayoutError(f"no training images in '{good}': put the normal images there")
     return [Entry(file, GOOD) for file in files]
 
 
@@ -87,7 +97,7 @@ def _test(folder: Path, rule: str, normal: str) -> list[Entry]:
     ]
     if not entries:
         where = folder / "test"
-        raise UserError(f"no test images in '{where}': expected test/{normal} and test/KIND")
+        raise LayoutError(f"no test images in '{where}': put some into test/{normal} and test/KIND")
     truth = folder / "ground_truth"
     by_stem = {kind.name: _stems(truth / kind.name) for kind in kinds}
     found = [_mask(by_stem[entry.path.parent.name], entry.path.stem) for entry in entries]

@@ -18,9 +18,17 @@ from pathlib import Path
 
 from flowad_jax.data import _files
 from flowad_jax.data._files import Entry, FileSource
+from flowad_jax.data.about import About
 from flowad_jax.data.record import GOOD
-from flowad_jax.errors import UserError
+from flowad_jax.errors import LayoutError, UserError
 
+ABOUT = About(
+    title="Magnetic Tile Defects",
+    licence="none in writing; the authors ask to be cited",
+    metric="image AUROC in papers on anomalies; the authors segment with supervision",
+    source="https://github.com/abin24/Magnetic-tile-defect-datasets.",
+    layout="{root}/MT_Free/Imgs/*.jpg and MT_{Blowhole,Break,Crack,Fray,Uneven}/Imgs/{*.jpg,*.png}",
+)
 _FREE = "MT_Free"
 _PHOTOGRAPHS = (".jpg", ".jpeg")
 
@@ -56,7 +64,7 @@ def build(
     train, test = _split_free(path, test_every)
     entries = train if split == "train" else test + _defects(path, masks)
     if not entries:
-        raise UserError(f"'{path / _FREE}' has too few images for a {split} split")
+        raise LayoutError(f"'{path / _FREE}' has too few images for a {split} split")
     return FileSource(sorted(entries, key=lambda entry: entry.path), mask_threshold=mask_threshold)
 
 
@@ -69,7 +77,8 @@ def categories(root: str | Path) -> list[str]:
 def _root(root: str | Path) -> Path:
     path = _files.check_root(root)
     if not _files.images(path / _FREE / "Imgs", _PHOTOGRAPHS):
-        raise UserError(f"no photographs '{path / _FREE / 'Imgs'}/*.jpg': data.root must hold MT_*")
+        where = path / _FREE / "Imgs"
+        raise LayoutError(f"no photographs '{where}/*.jpg': data.root must hold MT_*")
     return path
 
 

@@ -10,9 +10,18 @@ from pathlib import Path
 
 from flowad_jax.data import folder
 from flowad_jax.data._files import FileSource
+from flowad_jax.data.about import About
 from flowad_jax.errors import UserError
 from flowad_jax.lookup import nearest
 
+ABOUT = About(
+    title="MVTec AD",
+    licence="CC BY-NC-SA 4.0",
+    metric="image AUROC, pixel AUROC, AUPRO up to 0.30",
+    source="https://www.mvtec.com/company/research/datasets/mvtec-ad",
+    layout="{root}/{category}/train/good/*.png, test/{good,KIND}/*.png and "
+    "ground_truth/{KIND}/{stem}_mask.png",
+)
 CATEGORIES = (
     "bottle",
     "cable",

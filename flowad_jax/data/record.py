@@ -12,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from flowad_jax.errors import UserError
 
 GOOD = "good"
+UNKNOWN = "unknown"  # of images whose label nobody publishes
 WHITE = 65535  # the largest value of 16 bits
 
 
@@ -21,8 +22,8 @@ class Record(NamedTuple):
     Attributes:
       image: (H, W, 3) uint8; grey images have three equal channels.
       mask: (H, W) bool, true on defects; all false if the data set has no masks.
-      label: 0 for good and 1 for anomalous.
-      kind: ``"good"`` or the name of the defect's folder.
+      label: 0 for good, 1 for anomalous, -1 for unknown.
+      kind: ``"good"``, the name of the defect's folder, or ``"unknown"``.
       path: the file, or a made-up name for images that have none.
     """
 
@@ -37,7 +38,8 @@ class Source(Protocol):
     """One split of one category; knows labels without decoding, decodes a record on demand.
 
     Every module of this package that is a data set exports
-    ``build(root, category, split, **options) -> Source`` and ``categories(root) -> list[str]``.
+    ``build(root, category, split, **options) -> Source``, ``categories(root) -> list[str]`` and
+    its description, ``ABOUT``.
     ``source[i]`` is called from several threads at once.
 
     Attributes:
@@ -63,11 +65,10 @@ class Source(Protocol):
 
 def count(source: Source) -> dict[str, Any]:
     """Returns ``{"images", "good", "anomalous", "masks", "kinds": {kind: number}}``."""
-    anomalous = int(np.sum(source.labels))
     return {
         "images": len(source),
-        "good": len(source) - anomalous,
-        "anomalous": anomalous,
+        "good": int(np.sum(source.labels == 0)),
+        "anomalous": int(np.sum(source.labels == 1)),
         "masks": source.has_masks,
         "kinds": dict(sorted(Counter(source.kinds).items())),
     }

@@ -23,10 +23,20 @@ from typing import NamedTuple
 
 from flowad_jax.data import _files, folder
 from flowad_jax.data._files import Entry, FileSource
+from flowad_jax.data.about import About
 from flowad_jax.data.record import GOOD
-from flowad_jax.errors import UserError
+from flowad_jax.errors import LayoutError, UserError
 from flowad_jax.lookup import nearest
 
+ABOUT = About(
+    title="VisA",
+    licence="CC BY 4.0",
+    metric="image AUROC, pixel AUROC, AUPRO up to 0.30",
+    source="https://github.com/amazon-science/spot-diff",
+    layout="{root}/split_csv/1cls.csv, {category}/Data/Images/{Normal,Anomaly}/*.JPG and "
+    "{category}/Data/Masks/Anomaly/*.png, or the converted {root}/1cls/{category}/train/good, "
+    "test/{good,bad} and ground_truth/bad",
+)
 CATEGORIES = (
     "candle",
     "capsules",
@@ -106,7 +116,7 @@ def _entries(root: Path, category: str, split: str, rule: str) -> list[Entry]:
         _check(row)
     rows = [row for row in rows if row.split == split]
     if not rows:
-        raise UserError(f"'{root / _TABLE}' has no {split} images of '{category}': {_RESTORE}")
+        raise LayoutError(f"'{root / _TABLE}' has no {split} images of '{category}': {_RESTORE}")
     entries = [Entry(_file(root, row.where, row.image), _KINDS[row.label]) for row in rows]
     found = [_mask(root, row) if rule != "none" else None for row in rows]
     return _files.attach_masks(entries, found, rule)
@@ -114,7 +124,7 @@ def _entries(root: Path, category: str, split: str, rule: str) -> list[Entry]:
 
 def _rows(table: Path) -> Iterator[_Row]:
     if not table.is_file():
-        raise UserError(f"'{table}' is missing: put the file 1cls.csv that comes with VisA there")
+        raise LayoutError(f"'{table}' is missing: put the file 1cls.csv that comes with VisA there")
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             yield from _parsed(csv.DictReader(file), table)
@@ -152,5 +162,5 @@ def _file(root: Path, where: str, name: str) -> Path:
         raise UserError(f"{where}: {name!r} is no path of a file below '{root}': {_RESTORE}")
     path = root / relative
     if not os.path.isfile(path):  # unlike Path.is_file, false for impossible names too
-        raise UserError(f"{where}: '{root}' has no file {name!r}: unpack the data set again")
+        raise LayoutError(f"{where}: '{root}' has no file {name!r}: unpack the data set again")
     return path

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from flowad_jax import lookup
+from flowad_jax.data import sources
 from flowad_jax.data.record import Source, count
 from flowad_jax.doctor.findings import Section, examples
 from flowad_jax.doctor.images import Reader, Seen
 from flowad_jax.errors import UserError
 
-PACKAGE = "flowad_jax.data"
 _SPLITS = ("train", "test")
 _FEW_TRAIN = 20  # a tenth is held out: two images say little about what is normal
 _FEW_TEST = 5  # of either class; fewer make AUROC move in steps of a tenth and more
@@ -37,10 +36,9 @@ def examine(
     Raises:
       UserError: there is no such layout, or it has no such options.
     """
-    build = lookup.find(PACKAGE, name)
-    _check(build, name, options)
-    for one in [category] if category is not None else _categories(build, root):
-        yield _category(build, root, one, options)
+    _check(sources.find(name), name, options)
+    for one in [category] if category is not None else _categories(name, root):
+        yield _category(name, root, one, options)
 
 
 def _check(build: Callable[..., Source], name: str, options: dict[str, Any]) -> None:
@@ -60,20 +58,17 @@ def _check(build: Callable[..., Source], name: str, options: dict[str, Any]) -> 
             raise UserError(f"--set={key}={value}: must be like {default!r}, its default")
 
 
-def _categories(build: Callable[..., Source], root: str) -> list[str]:
+def _categories(name: str, root: str) -> list[str]:
     """All categories; one without a name, whose listing says what is wrong, if there are none."""
-    module = sys.modules[build.__module__]
     try:
-        return list(module.categories(root)) or [""]
-    except (AttributeError, UserError):
+        return sources.categories(name, root) or [""]
+    except UserError:
         return [""]
 
 
-def _category(
-    build: Callable[..., Source], root: str, category: str, options: dict[str, Any]
-) -> Section:
+def _category(name: str, root: str, category: str, options: dict[str, Any]) -> Section:
     section = Section(f"Data '{root}'" + (f", category '{category}'" if category else ""))
-    keyword = inspect.signature(build).parameters
+    keyword = inspect.signature(sources.find(name)).parameters
     plain = options | ({"masks": "none"} if "masks" in keyword else {})
     threshold = keyword["mask_threshold"].default if "mask_threshold" in keyword else 0
     threshold = options.get("mask_threshold", threshold)
@@ -81,14 +76,14 @@ def _category(
     refusals = []
     for split in _SPLITS:
         try:
-            source = build(root, category, split, **plain)
+            source = sources.build(name, root, category, split, **plain)
         except UserError as fault:
             section.refused(fault)
             continue
         section.fact(split, _counts(source))
         seen += Reader(split, source, options.get("masks") != "none", threshold).all()
         try:  # as training does it, masks included
-            build(root, category, split, **options)
+            sources.build(name, root, category, split, **options)
         except UserError as fault:
             refusals.append(fault)
     before = len(section.problems)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from flowad_jax import lookup
+from flowad_jax.data import sources
 from flowad_jax.doctor.findings import Section
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation import results
@@ -161,9 +161,9 @@ def _usable(section: Section, config: config_dict.ConfigDict, meta: dict[str, An
             "put them there, or start python from the folder that the run was started from",
         )
     try:
-        build = lookup.find("flowad_jax.data", config.data.name)
+        data = config.data
         for split in ("train", "test"):
-            build(config.data.root, config.data.category, split, **config.data.options.to_dict())
+            sources.build(data.name, data.root, data.category, split, **data.options.to_dict())
     except UserError as error:
         section.refused(error)
     if len(section.problems) > before:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from ml_collections import config_dict
 
-from flowad_jax import lookup
+from flowad_jax.data import sources
 from flowad_jax.data.pipeline import Loader
 from flowad_jax.data.record import Source
 from flowad_jax.data.subset import evenly_spaced, few_shot, held_out
@@ -121,10 +121,8 @@ def build(config: config_dict.ConfigDict) -> System:
 
 def _source(config: config_dict.ConfigDict, split: str) -> Source:
     data = config.data
-    build_source = lookup.find("flowad_jax.data", data.name)
-    return checked(
-        "data.options", build_source, data.root, data.category, split, **data.options.to_dict()
-    )
+    place = (data.name, data.root, data.category, split)
+    return checked("data.options", sources.build, *place, **data.options.to_dict())
 
 
 def _train_loader(model: Model, source: Source) -> Loader:

@@ -94,7 +94,7 @@ def test_a_mask_of_another_size_names_both(root):
         ("01", "01", "train", "01' holds train/ itself, use ''"),
         ("nowhere", "01", "train", "has no 'nowhere'"),
         ("", "02", "train", r"no training images in '.*02/train/ok'"),
-        ("", "02", "test", "no test images in '.*02/test': expected test/ok and test/KIND"),
+        ("", "02", "test", "no test images in '.*02/test': put some into test/ok and test/KIND"),
     ],
 )
 def test_wrong_place(root, where, category, split, message):
