@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,14 @@ class ResizedImages:
         self._budget = self._left = budget
         self._kept: dict[int | Path, Resized] = {}
         self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy in another process starts with nothing kept."""
+        return self.__dict__ | {"_kept": {}, "_left": self._budget, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Gives the copy a lock of its own."""
+        self.__dict__ |= state | {"_lock": threading.Lock()}
 
     def record(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns the image (S, S, 3) uint8 and the mask (S, S) bool of a record.

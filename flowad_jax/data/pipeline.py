@@ -1,45 +1,30 @@
-"""Batches of normalised images in a reproducible order, prepared by threads.
+"""Batches of normalised images in a reproducible order, prepared ahead of time.
 
-Which batch comes when, and what is in it, depends only on the seed, the epoch and the record.
-Decoding, resizing and blending release the interpreter lock, so threads are enough and nothing is
-copied between processes.
+Which batch comes when, and what is in it, depends only on the seed, the epoch and the record: not
+on threads, processes or hosts. So the whole state of an iteration is where it stands, an epoch and
+a batch; ``epoch(epoch, batch)`` goes on with the very next one.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from typing import Any
 
 import numpy as np
 
 from flowad_jax.data import transforms
 from flowad_jax.data._resized import ResizedImages
 from flowad_jax.data.augment import Augmentation, Row, Synthesis
+from flowad_jax.data.order import Order, Rows, generator
 from flowad_jax.data.record import Source
+from flowad_jax.data.workers import Processes, threaded
 from flowad_jax.errors import UserError
 from flowad_jax.types import Batch
 
 _log = logging.getLogger(__name__)
-
-
-class Rows(NamedTuple):
-    """The records of one batch, without their pixels.
-
-    Attributes:
-      records: (B,) int64, indices into the source; rows that pad repeat the real ones.
-      label: (B,) int32, 0 for padding.
-      weight: (B,) float32, 0 for padding.
-      visits: (B,) int64, numbers of the visits within an epoch, which differ where records do not.
-    """
-
-    records: np.ndarray
-    label: np.ndarray
-    weight: np.ndarray
-    visits: np.ndarray
 
 
 class Loader:
@@ -68,6 +53,8 @@ class Loader:
         filter: str = "lanczos",
         cache_bytes: int = 2**30,
         workers: int = 2,
+        processes: int = 0,
+        shard: tuple[int, int] = (0, 1),
         sharpen: float = 0.0,
         share_sharpening: bool = False,
         repeat: int = 1,
@@ -89,6 +76,9 @@ class Loader:
           filter: Pillow's filter for resizing images.
           cache_bytes: memory for resized images, which then need no decoding in later epochs.
           workers: threads; 0 works in the caller's thread.
+          processes: worker processes instead of the threads, if not 0. They stay until `close`,
+            and each has its share of ``cache_bytes``.
+          shard: number of this host among so many; of every batch it makes its equal part.
           sharpen: probability that an image is sharpened.
           share_sharpening: sharpen the image that lends material to synthesis with its target.
           repeat: visits of every record in an epoch, each with random numbers of its own.
@@ -101,67 +91,67 @@ class Loader:
         if len(source) == 0:
             raise UserError("the data set has no images: check data.root and data.category")
         _at_least(1, image_size=image_size, batch_size=batch_size, repeat=repeat)
-        _at_least(0, seed=seed, workers=workers)
+        _at_least(0, seed=seed, workers=workers, processes=processes)
         transforms.resampling(filter)
         self._augmentation = Augmentation(rotation_degrees, sharpen, share_sharpening, synthesis)
         self._augmentation.check()
-        self._visits = len(source) * repeat
-        if batch_size > self._visits:
+        visits = len(source) * repeat
+        if batch_size > visits:
             times = f", each visited {repeat} times" if repeat > 1 else ""
             sizes = f"batch_size {batch_size} is larger than the set of {len(source)} images{times}"
             if drop_last:
                 raise UserError(f"{sizes} and drop_last leaves no batch: lower it or turn it off")
-            _log.warning("%s: using %d", sizes, self._visits)
+            _log.warning("%s: using %d", sizes, visits)
+        self._order = Order(
+            source.labels, min(batch_size, visits), repeat, seed, shuffle, drop_last
+        )
+        self._part = _part(self._order.batch_size, *shard)
         self.source = source
         self.image_size = image_size
-        self.batch_size = min(batch_size, self._visits)
         self._mean, self._std = mean, std
-        self._seed, self._shuffle, self._drop_last = seed, shuffle, drop_last
-        self._workers = workers
-        self._images = ResizedImages(source, image_size, filter, cache_bytes)
+        self._workers, self._processes = workers, processes
+        self._stream: Processes | None = None
+        self._images = ResizedImages(source, image_size, filter, cache_bytes // max(1, processes))
+
+    @property
+    def batch_size(self) -> int:
+        """Images per batch, of all hosts."""
+        return self._order.batch_size
 
     def __len__(self) -> int:
         """Batches per epoch."""
-        whole, rest = divmod(self._visits, self.batch_size)
-        return whole if self._drop_last or not rest else whole + 1
+        return len(self._order)
 
     def epoch(self, epoch: int, start: int = 0) -> Generator[Batch, None, None]:
         """Yields the batches of one epoch, the first ``start`` of them left out.
 
-        At most ``workers + 1`` batches are prepared ahead. Closing the generator stops the
-        threads.
+        Closing the generator stops threads; processes go on with what comes next.
 
         Raises:
           UserError: a record cannot be read; the message names its file.
         """
-        plan = self.rows(epoch, start)
-        if not self._workers:
-            yield from (self._batch(epoch, rows) for rows in plan)
+        if self._processes:
+            stream = self._stream_at(epoch * len(self) + start)
+            for _ in range(start, len(self)):
+                yield Batch(*next(stream))
             return
-        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="loader")
-        try:
-            futures = (pool.submit(self._batch, epoch, rows) for rows in plan)
-            yield from _ahead(futures, self._workers + 1)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        plan = ((epoch, rows) for rows in self.rows(epoch, start))
+        with closing(threaded(self._arrays, plan, self._workers)) as batches:
+            yield from (Batch(*arrays) for arrays in batches)
+
+    def close(self) -> None:
+        """Ends worker processes, if there are any; the next epoch starts new ones."""
+        if self._stream:
+            self._stream.close()
+        self._stream = None
 
     def rows(self, epoch: int, start: int = 0) -> Iterator[Rows]:
         """Yields which records make up the batches of `epoch`, synthesis aside; decodes nothing."""
-        visits = np.arange(self._visits)
-        if self._shuffle:
-            draws = self._generator(epoch, 0).random(self._visits)
-            visits = np.argsort(draws, kind="stable")
-        size = self.batch_size
-        for batch in range(start, len(self)):
-            weight = (np.arange(size) < self.images(batch)).astype(np.float32)
-            padded = np.resize(visits[batch * size : (batch + 1) * size], size)
-            records = padded % len(self.source)
-            label = np.where(weight > 0, self.source.labels[records], 0)
-            yield Rows(records, label, weight, padded)
+        return self._order.rows(epoch, start)
 
     def images(self, batch: int) -> int:
         """Visits that batch number ``batch`` of an epoch holds; fewer than the others if last."""
-        return min(self.batch_size, self._visits - batch * self.batch_size)
+        return self._order.images(batch)
 
     @property
     def deterministic(self) -> bool:
@@ -171,56 +161,64 @@ class Loader:
     def in_order(self) -> Loader:
         """Returns a loader of all records as they are, which shares the decoded images."""
         plain = copy.copy(self)
-        plain._shuffle, plain._drop_last, plain._augmentation = False, False, Augmentation()
-        plain._visits = len(self.source)
-        plain.batch_size = min(self.batch_size, plain._visits)
+        size = min(self.batch_size, len(self.source))
+        plain._order, plain._augmentation = (
+            Order(self.source.labels, size, shuffle=False),
+            Augmentation(),
+        )
+        plain._part, plain._processes, plain._stream = _part(size, 0, 1), 0, None
         return plain
 
     def forget_images(self) -> None:
         """Frees the memory of decoded images; one that is asked for again is decoded again."""
         self._images.clear()
 
-    def _generator(self, epoch: int, stream: int) -> np.random.Generator:
-        """Stream 0 is the order of an epoch, stream 1 + v belongs to its visit v.
+    def __getstate__(self) -> dict[str, Any]:
+        """What worker processes get a copy of."""
+        return self.__dict__ | {"_stream": None}
 
-        A key must have as many numbers for the one as for the other, because NumPy takes
-        ``[seed, epoch]`` and ``[seed, epoch, 0]`` for the same.
-        """
-        return np.random.default_rng([self._seed, epoch, stream])
+    def _stream_at(self, position: int) -> Processes:
+        if self._stream is None or self._stream.position != position:
+            self.close()
+            self._stream = Processes(self._at, position, self._processes)
+        return self._stream
 
-    def _batch(self, epoch: int, rows: Rows) -> Batch:
-        real = rows.visits[rows.weight > 0]
-        made = zip(*(self._visit(epoch, int(visit)) for visit in real), strict=True)
-        parts = [_padded(part, self.batch_size) for part in made]
-        image, mask, label, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return Batch(transforms.normalize(image, self._mean, self._std), mask, label, weight)
+    def _at(self, position: int) -> tuple[np.ndarray, ...]:
+        """The arrays of a batch, counted from the beginning of the first epoch."""
+        epoch, batch = divmod(position, len(self))
+        return self._arrays((epoch, next(self.rows(epoch, batch))))
+
+    def _arrays(self, item: tuple[int, Rows]) -> tuple[np.ndarray, ...]:
+        """Image, mask, label and weight of this host's part of a batch."""
+        epoch, rows = item
+        visits, real = rows.visits[self._part], rows.weight[self._part] > 0
+        # Padding repeats real images: blank ones may overflow a flow, and 0 * inf is not 0.
+        made = {visit: self._visit(epoch, visit) for visit in dict.fromkeys(visits.tolist())}
+        halves = zip(*(made[visit] for visit in visits.tolist()), strict=True)
+        columns = zip(*(_columns(half, real) for half in halves), strict=True)
+        image, mask, label, weight = (np.concatenate(column) for column in columns)
+        return transforms.normalize(image, self._mean, self._std), mask, label, weight
 
     def _visit(self, epoch: int, visit: int) -> tuple[Row, ...]:
         count = len(self.source)
-        index, rng = visit % count, self._generator(epoch, 1 + visit)
+        index, rng = visit % count, generator(self._order.seed, epoch, 1 + visit)
         label = int(self.source.labels[index])
         return self._augmentation.rows(self._images, index, label, count, rng)
 
 
-def _padded(rows: Sequence[Row], size: int) -> tuple[np.ndarray, ...]:
-    """Image, mask, label and weight of rows, filled up with rows that count for nothing."""
+def _columns(rows: tuple[Row, ...], real: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Image, mask, label and weight of rows, of which some are not real and count for nothing."""
     images, masks, labels, weights = zip(*rows, strict=True)
-    mask = np.zeros((size, *masks[0].shape), bool)
-    label, weight = np.zeros(size, np.int32), np.zeros(size, np.float32)
-    mask[: len(rows)], label[: len(rows)], weight[: len(rows)] = masks, labels, weights
-    # Padding repeats real images: blank ones may overflow a flow, and 0 * inf is not 0.
-    return np.resize(images, (size, *images[0].shape)), mask, label, weight
+    mask = np.stack(masks) & real[:, None, None]
+    label = np.where(real, labels, 0).astype(np.int32)
+    return np.stack(images), mask, label, np.where(real, weights, 0).astype(np.float32)
 
 
-def _ahead(futures: Iterable[Future[Batch]], depth: int) -> Iterator[Batch]:
-    """Yields results in order while ``depth`` more are on their way."""
-    waiting: deque[Future[Batch]] = deque()
-    for future in futures:
-        waiting.append(future)
-        if len(waiting) > depth:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+def _part(size: int, host: int, hosts: int) -> slice:
+    """The rows of a batch that a host makes."""
+    if size % hosts:
+        raise UserError(f"a batch of {size} images cannot be divided among {hosts} hosts equally")
+    return slice(host * size // hosts, (host + 1) * size // hosts)
 
 
 def _at_least(lowest: int, **values: float) -> None:
