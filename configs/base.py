@@ -41,6 +41,8 @@ def base(
     # Share of the normal training images that is kept apart to set thresholds and to choose an
     # epoch; the seed draws them.
     config.data.holdout = 0.1
+    # Sets with validation images of their own keep those apart instead; "train" ignores them.
+    config.data.holdout_from = "validation"
     config.data.few_shot = 0  # train on so many of the others, drawn by the seed; 0 for all
     config.data.repeat = 1  # times that an epoch visits every training image
     config.data.rotation_degrees = 5.0  # random rotation of training images, 0 for none
@@ -48,6 +50,8 @@ def base(
     config.data.share_sharpening = False  # the image that lends material is sharpened along
     config.data.drop_last = False  # the reference drops an incomplete last batch
     config.data.workers = 2  # threads that decode images
+    # Processes that make training images instead, for machines with many cores; 0 for none.
+    config.data.processes = 0
     config.data.cache_mb = 2048  # memory for decoded images
 
     config.encoder = config_dict.ConfigDict()

@@ -6,7 +6,9 @@ which one it was given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from typing import NamedTuple, Protocol
 
@@ -28,9 +30,11 @@ class Features(Protocol):
 
     Attributes:
       seconds: what it took to compute or read them before the first epoch.
+      waited: seconds for which images were not ready when the last epoch asked for them.
     """
 
     seconds: float
+    waited: float
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -82,17 +86,41 @@ class Encoded:
     def __init__(self, encode: Encode, variables: Tree, loader: Loader):
         """Takes what `make_encode` returns, the encoder's weights, and the images."""
         self._encode, self._variables, self._loader = encode, variables, loader
+        self.waited = 0.0
 
     def __len__(self) -> int:
         """Batches per epoch."""
         return len(self._loader)
 
     def epoch(self, epoch: int, start: int = 0) -> Generator[tuple[Maps, Batch], None, None]:
-        """Yields maps and batches; closing the generator stops the loader's threads."""
+        """Yields maps and batches; closing the generator stops the loader's threads.
+
+        Images of the next batch are on their way to the device while this one is worked on.
+        """
+        self.waited = 0.0
         with closing(self._loader.epoch(epoch, start)) as batches:
-            for batch in batches:
+            for batch in _placed(self._timed(batches)):
                 maps = self._encode(self._variables, batch.image)
                 yield tuple(x.astype(jnp.float32) for x in maps), batch._replace(image=None)
+
+    def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        while True:
+            started = time.perf_counter()
+            batch = next(batches, None)
+            self.waited += time.perf_counter() - started
+            if batch is None:
+                return
+            yield batch
+
+
+def _placed(batches: Iterator[Batch], ahead: int = 1) -> Iterator[Batch]:
+    """Yields batches whose images are on the device, with ``ahead`` more on their way there."""
+    waiting: deque[Batch] = deque()
+    for batch in batches:
+        waiting.append(batch._replace(image=jax.device_put(batch.image)))
+        if len(waiting) > ahead:
+            yield waiting.popleft()
+    yield from waiting
 
 
 class Cached:
@@ -117,7 +145,7 @@ class Cached:
         """
         self._store, self._masks, self._loader = store, masks, loader
         self._rows = np.arange(len(loader.source)) if rows is None else rows
-        self.seconds = seconds
+        self.seconds, self.waited = seconds, 0.0
 
     def of(self, loader: Loader, rows: np.ndarray) -> Cached:
         """Features of a loader whose records are the given rows of this one's."""

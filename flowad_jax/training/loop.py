@@ -77,6 +77,7 @@ class _Run:
         if self.position.epoch < self.config.epochs:
             self._prepare_features()
         with ExitStack() as stack:
+            stack.enter_context(closing(self.system.train_loader))
             self.log = stack.enter_context(closing(MetricsLog(self.path, int(self.state.step))))
             self.bar = stack.enter_context(
                 tqdm(
@@ -150,6 +151,7 @@ class _Run:
             **{k: v for k, v in means.items() if k != "finite"},
             "learning_rate": float(host[-1]["learning_rate"]),
             "seconds": round(seconds, 3),
+            "seconds_waited": round(self.features.train.waited, 3),
             "images_per_second": round(images / seconds, 2),
         }
         self.log.write("train", int(self.state.step), self.position.epoch + 1, values)

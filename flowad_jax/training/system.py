@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from ml_collections import config_dict
 
+from flowad_jax import lookup
 from flowad_jax.data import sources
 from flowad_jax.data.pipeline import Loader
 from flowad_jax.data.record import Source
@@ -91,7 +92,7 @@ def build(config: config_dict.ConfigDict) -> System:
     """
     model = build_model(config)
     train, test = (_source(config, split) for split in ("train", "test"))
-    train, holdout = held_out(train, config.data.holdout, config.seed)
+    train, holdout = _held_out(config, train)
     if config.data.few_shot:
         train = few_shot(train, config.data.few_shot, config.seed)
     log.info(
@@ -125,6 +126,17 @@ def _source(config: config_dict.ConfigDict, split: str) -> Source:
     return checked("data.options", sources.build, *place, **data.options.to_dict())
 
 
+def _held_out(config: config_dict.ConfigDict, train: Source) -> tuple[Source, Source]:
+    """What to train on and what not: the set's own validation images, or a share."""
+    lookup.check_choice("data.holdout_from", config.data.holdout_from, ("validation", "train"))
+    about = sources.about(config.data.name)
+    if about and about.validation and config.data.holdout_from == "validation":
+        own = _source(config, about.validation)
+        if len(own):
+            return train, own
+    return held_out(train, config.data.holdout, config.seed)
+
+
 def _train_loader(model: Model, source: Source) -> Loader:
     data = model.config.data
     return _loader(
@@ -139,6 +151,7 @@ def _train_loader(model: Model, source: Source) -> Loader:
         repeat=data.repeat,
         synthesis=anomalies.find(model.config, model.method),
         drop_last=data.drop_last,
+        processes=data.processes,
     )
 
 
