@@ -26,6 +26,7 @@ def base(
 
     config.data = config_dict.ConfigDict()
     config.data.name = data  # textures, folder, mvtec, visa, btad, dagm, magnetic_tile
+    # "tfds:mvtec" is the same set as python -m flowad_jax.data --prepare wrote it.
     config.data.root = ""  # folder that holds the categories; textures need none
     config.data.category = ""  # one of them; empty where the root itself is the category
     config.data.image_size = 256  # images are resized to this square

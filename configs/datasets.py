@@ -30,5 +30,5 @@ _OPTIONS = {
 
 
 def options(data: str) -> config_dict.ConfigDict:
-    """Returns the `data.options` section of one of the data sets."""
-    return config_dict.ConfigDict(_OPTIONS[data])
+    """Returns the `data.options` section of one of the data sets, prepared with TFDS or not."""
+    return config_dict.ConfigDict(_OPTIONS[data.removeprefix("tfds:")])

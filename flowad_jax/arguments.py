@@ -1,10 +1,16 @@
-"""Command lines of the modules that are run with ``python -m``, from the standard library only."""
+"""Command lines of the modules that are run with ``python -m``."""
 
 from __future__ import annotations
 
 import argparse
+import ast
 import sys
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from flowad_jax.errors import UserError
+
+_WORDS = {"true": True, "false": False}
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,3 +38,23 @@ class Parser(argparse.ArgumentParser):
         """Ends the process with status 1: usage was right, but what was asked for failed."""
         print(f"error: {message}", file=sys.stderr)
         raise SystemExit(1)
+
+
+def settings(words: Sequence[str]) -> dict[str, Any]:
+    """Turns the values of a repeated ``--set=OPTION=VALUE`` into options.
+
+    Values are Python literals, ``true`` and ``false``, or plain words.
+
+    Raises:
+      UserError: a word has no equals sign.
+    """
+    options: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"--set={word}: write --set=OPTION=VALUE")
+        try:
+            options[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[name] = _WORDS.get(value, value)
+    return options

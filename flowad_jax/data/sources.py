@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from flowad_jax import lookup
+from flowad_jax.data import tfds
 from flowad_jax.data.about import About
 from flowad_jax.data.record import Source
 from flowad_jax.errors import LayoutError, UserError
@@ -26,12 +27,24 @@ def find(name: str) -> Callable[..., Source]:
     """Returns the ``build`` of a data set.
 
     Args:
-      name: a module of this package, or ``"package.module:attribute"``.
+      name: a module of this package, ``"tfds:"`` and such a module for the set as it was prepared
+        with TFDS, or ``"package.module:attribute"``.
 
     Raises:
       UserError: there is no such data set.
     """
-    return lookup.find(PACKAGE, name)
+    made = lookup.find(PACKAGE, plain(name))
+    return tfds.builder_of(plain(name), made) if is_prepared(name) else made
+
+
+def is_prepared(name: str) -> bool:
+    """Whether a name stands for a set that was prepared with TFDS."""
+    return name.startswith(tfds.PREFIX)
+
+
+def plain(name: str) -> str:
+    """The name of a data set without the way it is stored."""
+    return name.removeprefix(tfds.PREFIX)
 
 
 def about(name: str) -> About | None:
@@ -51,7 +64,7 @@ def build(name: str, root: str | Path, category: str, split: str, **options: Any
     try:
         return make(root, category, split, **options)
     except LayoutError as error:
-        known = about(name)
+        known = None if is_prepared(name) else about(name)
         raise UserError(f"{error} (expected {known.layout})" if known else str(error)) from error
 
 
@@ -62,11 +75,12 @@ def categories(name: str, root: str | Path) -> list[str]:
       UserError: the root is no folder, the data set is unknown or cannot list its categories.
     """
     module = _module(name)
+    if is_prepared(name):
+        return tfds.categories(root, plain(name))
     if not hasattr(module, "categories"):
         raise UserError(f"data.name='{name}' cannot list its categories: name one of them")
     return list(module.categories(root))
 
 
 def _module(name: str) -> ModuleType:
-    made = find(name)
-    return sys.modules[getattr(made, "func", made).__module__]
+    return sys.modules[find(name).__module__]

@@ -18,15 +18,14 @@ Exit code: 0 nothing is wrong, 1 there are problems, 2 wrong usage.
 from __future__ import annotations
 
 import argparse
-import ast
 import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from flowad_jax.arguments import Parser
+from flowad_jax.arguments import Parser, settings
 from flowad_jax.doctor.findings import Section
 from flowad_jax.errors import UserError
 
@@ -71,7 +70,7 @@ def _sections(args: argparse.Namespace) -> Iterator[Section]:
         from flowad_jax.doctor import data
 
         name = "folder" if args.name is None else args.name
-        yield from data.examine(args.data, name, args.category, _options(args.set or []))
+        yield from data.examine(args.data, name, args.category, settings(args.set or []))
     if args.workdir is not None:
         from flowad_jax.doctor import workdir
 
@@ -92,20 +91,6 @@ def _parser() -> Parser:
     )
     add("--workdir", metavar="FOLDER", help="folder of a run made by train.py")
     return parser
-
-
-def _options(words: Sequence[str]) -> dict[str, Any]:
-    """Options of a layout; values are Python literals or plain words."""
-    options: dict[str, Any] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals:
-            raise UserError(f"--set={word}: write --set=OPTION=VALUE")
-        try:
-            options[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            options[name] = value
-    return options
 
 
 if __name__ == "__main__":

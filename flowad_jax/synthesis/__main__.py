@@ -11,14 +11,13 @@ python -m flowad_jax.synthesis --kind=nsa --input=screw/train/good --dataset=mvt
 from __future__ import annotations
 
 import argparse
-import ast
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from flowad_jax.arguments import Parser
+from flowad_jax.arguments import Parser, settings
 from flowad_jax.data import _files, textures
 from flowad_jax.data.record import read_image
 from flowad_jax.data.transforms import resize_image
@@ -109,15 +108,7 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--dataset and --category are for --kind=nsa, not {args.kind}")
     if args.dataset and args.dataset not in PUBLISHED:
         raise UserError(f"--dataset={args.dataset}: {nearest(args.dataset, PUBLISHED)}")
-    for word in args.set:
-        name, equals, value = word.partition("=")
-        if not equals:
-            raise UserError(f"--set={word}: write --set=OPTION=VALUE")
-        try:
-            options[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            options[name] = {"true": True, "false": False}.get(value, value)
-    return options
+    return options | settings(args.set)
 
 
 def _images(name: str, size: int) -> list[np.ndarray]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_collections import config_dict
 
+from flowad_jax.data import sources
 from flowad_jax.data.augment import Synthesis, lender_files
 from flowad_jax.errors import UserError
 from flowad_jax.synthesis import make
@@ -39,5 +40,5 @@ def _of_category(options: dict[str, Any], data: config_dict.ConfigDict) -> dict[
     """Leaves out what is not set, and lets a category find its own constants."""
     given = {key: value for key, value in options.items() if value is not None}
     if given.get("dataset") == "":
-        given |= {"dataset": data.name, "category": data.category}
+        given |= {"dataset": sources.plain(data.name), "category": data.category}
     return given
