@@ -3,7 +3,10 @@
 python eval.py --workdir=runs/quickstart
 python eval.py --workdir=runs/quickstart --scoring=transductive   # a run of CFLOW-AD
 python eval.py --workdir=runs/screws --scoring=per_image          # a run of MSFlow
+python eval.py --workdir=runs/all                                 # all runs of a sweep
 """
+
+from pathlib import Path
 
 from absl import flags
 
@@ -28,11 +31,16 @@ _RATE = flags.DEFINE_float(
 
 def main() -> None:
     """Evaluates and prints the headline metrics."""
+    from flowad_jax.training import sweep
     from flowad_jax.training.summary import evaluate_workdir, headline
 
-    results = evaluate_workdir(str(_WORKDIR.value), _SCORING.value, _RATE.value)
-    print(headline(results))
-    print(f"results and pictures: {_WORKDIR.value}/results.md, {_WORKDIR.value}/report.html")
+    path = str(_WORKDIR.value)
+    if sweep.read(Path(path)):
+        print(sweep.headline(sweep.evaluate(path, _SCORING.value, _RATE.value)))
+        print(f"table: {path}/results.md")
+        return
+    print(headline(evaluate_workdir(path, _SCORING.value, _RATE.value)))
+    print(f"results and pictures: {path}/results.md, {path}/report.html")
 
 
 if __name__ == "__main__":

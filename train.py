@@ -4,9 +4,12 @@ r"""Trains a defect detector, or resumes one that was stopped.
   python train.py --config=configs/quickstart.py --workdir=runs/grass --config.data.category=grass
   python train.py --config=configs/cflow_folder.py --workdir=runs/mine \
       --config.data.root=/path/to/images --config.data.category=screws
+  python train.py --config=configs/quickstart.py --workdir=runs/all --config.data.category=all \
+      --config.sweep.seeds="(0, 1, 2)"
 
 The workdir receives checkpoints, metrics.jsonl, TensorBoard events, results.json, results.md,
-images/ and report.html. Ctrl-C saves; the same command resumes.
+images/ and report.html. Ctrl-C saves; the same command resumes. With data.category=all or lists
+in config.sweep every combination is a run in a folder of its own, and results.md is their table.
 """
 
 from absl import flags
@@ -22,9 +25,16 @@ _WORKDIR = flags.DEFINE_string(
 
 def main() -> None:
     """Trains and prints the headline metrics."""
+    from flowad_jax.training import sweep
     from flowad_jax.training.loop import train
     from flowad_jax.training.summary import headline
 
+    if sweep.wanted(_CONFIG.value):
+        several = sweep.run(_CONFIG.value, str(_WORKDIR.value))
+        print(sweep.headline(several))
+        print(f"table: {_WORKDIR.value}/results.md; every run has a folder with its report")
+        sweep.require_all(several)
+        return
     results = train(_CONFIG.value, str(_WORKDIR.value))
     print(headline(results))
     print(f"results and pictures: {_WORKDIR.value}/results.md, {_WORKDIR.value}/report.html")

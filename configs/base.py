@@ -24,11 +24,19 @@ def base(
     # Everything random follows from it: initial weights, shuffling, augmentation.
     config.seed = 0
 
+    # Several runs by one command, each in a folder of its own: all combinations of the categories
+    # in data.category and of these.
+    config.sweep = config_dict.ConfigDict()
+    config.sweep.seeds = ()  # (0, 1, 2); empty: `seed` alone
+    # ("resnet.resnet18=resnet18.safetensors", ...), names with their weights; empty: encoder.name
+    config.sweep.encoders = ()
+
     config.data = config_dict.ConfigDict()
     config.data.name = data  # textures, folder, mvtec, visa, btad, dagm, magnetic_tile
     # "tfds:mvtec" is the same set as python -m flowad_jax.data --prepare wrote it.
     config.data.root = ""  # folder that holds the categories; textures need none
-    config.data.category = ""  # one of them; empty where the root itself is the category
+    # One of them, several "like,this", or "all"; empty where the root itself is the category.
+    config.data.category = ""
     config.data.image_size = 256  # images are resized to this square
     # Categories with a size of their own, which wins: {"transistor": 256}.
     config.data.category_sizes = config_dict.ConfigDict()

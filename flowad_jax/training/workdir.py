@@ -16,7 +16,8 @@ from flowad_jax.errors import UserError
 from flowad_jax.training import converted
 
 CONFIG = "config.json"
-SECTIONS = {"seed", "data", "synthesis", "encoder", "method", "train", "cache", "eval"}
+LEDGER = "sweep.json"  # instead of the config, where the folder holds several runs
+SECTIONS = {"seed", "sweep", "data", "synthesis", "encoder", "method", "train", "cache", "eval"}
 # Sections and keys that change what is reported, or where things are kept, but not what is
 # trained: a resumed run may differ in them.
 FREE = ("eval", "cache.place", "cache.memory_mb", "cache.folder")
@@ -32,23 +33,31 @@ def claim(path: str | Path, config: config_dict.ConfigDict) -> Path:
       UserError: the folder cannot be written, or belongs to a run of another config.
     """
     path = Path(path).absolute()
+    check(path, config)
+    with files.writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        wanted = json.loads(config.to_json())
+        files.write_text(path / CONFIG, json.dumps(wanted, indent=2) + "\n")
+    return path
+
+
+def check(path: Path, config: config_dict.ConfigDict) -> None:
+    """Raises a UserError if a folder is the workdir of something else than this config."""
     if converted.is_converted(path):
         raise UserError(
             f"{path} holds a converted detector, which cannot be trained on: use another --workdir"
         )
-    wanted = json.loads(config.to_json())
+    if (path / LEDGER).exists():
+        raise UserError(f"{path} holds several runs: use another --workdir for a single one")
     existing = path / CONFIG
-    if existing.exists():
-        difference = _first_difference(wanted, _read(existing))
-        if difference:
-            raise UserError(
-                f"{path} holds a run of another config ({difference}): "
-                "use another --workdir, or the old config to resume"
-            )
-    with files.writing(path):
-        path.mkdir(parents=True, exist_ok=True)
-        files.write_text(existing, json.dumps(wanted, indent=2) + "\n")
-    return path
+    if not existing.exists():
+        return
+    difference = _first_difference(json.loads(config.to_json()), _read(existing))
+    if difference:
+        raise UserError(
+            f"{path} holds a run of another config ({difference}): "
+            "use another --workdir, or the old config to resume"
+        )
 
 
 def load_config(path: str | Path) -> config_dict.ConfigDict:
@@ -58,6 +67,8 @@ def load_config(path: str | Path) -> config_dict.ConfigDict:
       UserError: there is none, it is damaged, or of a version with other sections.
     """
     file = Path(path).absolute() / CONFIG
+    if (file.parent / LEDGER).exists():
+        raise UserError(f"{path} holds several runs: choose one of the folders in {path}/{LEDGER}")
     if not file.exists():
         raise UserError(f"{path} is not a workdir: it has no {CONFIG}; train one with train.py")
     stored = _read(file)

@@ -221,7 +221,7 @@ def test_load_config_restores_a_run(tiny_config, tmp_path):
         workdir.load_config(path)
     (path / "config.json").write_text('{"data": {}, "seed": 0}')
     with pytest.raises(
-        UserError, match="has no cache, encoder, eval, method, synthesis, train: another"
+        UserError, match="has no cache, encoder, eval, method, sweep, synthesis, train: another"
     ):
         workdir.load_config(path)
     with pytest.raises(UserError, match="is not a workdir"):

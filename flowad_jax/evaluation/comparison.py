@@ -1,0 +1,148 @@
+"""One table of many runs, generated from their ``results.json``: never typed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowad_jax import files
+from flowad_jax.evaluation.results import COLUMNS, METRICS
+
+SHOWN = ("last", "validation", "oracle")
+Run = Mapping[str, Any]
+
+
+def write(path: Path, runs: Sequence[Run], **facts: Any) -> dict[str, Any]:
+    """Writes ``results.json``, ``results.md`` and ``results.csv`` of several runs.
+
+    Args:
+      path: folder to write into; the runs lie below it.
+      runs: for each ``folder`` (relative), ``category``, ``encoder``, ``seed``, ``status`` and
+        ``fault``; their metrics are read from ``folder/results.json`` where ``status`` is "done".
+      **facts: what else is worth keeping, such as the method.
+
+    Returns:
+      The contents of ``results.json``.
+
+    Raises:
+      UserError: a file cannot be written.
+    """
+    read = [{**run, "columns": _columns(path, run)} for run in runs]
+    found = {**facts, "runs": read, "means": means(read)}
+    files.write_text(path / "results.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    files.write_text(path / "results.md", markdown(found))
+    files.write_text(path / "results.csv", table(found))
+    return found
+
+
+def _columns(path: Path, run: Run) -> dict[str, dict[str, float | None]]:
+    if run["status"] != "done":
+        return {}
+    columns = json.loads((path / run["folder"] / "results.json").read_text())["columns"]
+    return {
+        name: {metric: columns[name].get(metric) for metric in METRICS}
+        for name in SHOWN
+        if columns.get(name)
+    }
+
+
+def means(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Means over categories of the means over seeds, for each encoder and column.
+
+    The deviation is that between seeds of the mean over categories, where every category has
+    every seed; with a single seed, or where runs are missing, there is none.
+    """
+    return [
+        _mean(encoder, column, [run for run in runs if run["encoder"] == encoder])
+        for encoder in dict.fromkeys(run["encoder"] for run in runs)
+        for column in SHOWN
+        if any(column in run["columns"] for run in runs)
+    ]
+
+
+def _mean(encoder: str, column: str, runs: Sequence[Run]) -> dict[str, Any]:
+    have = [run for run in runs if column in run["columns"]]
+    values = {metric: _statistics(metric, column, runs) for metric in METRICS}
+    return {
+        "encoder": encoder,
+        "column": column,
+        "runs": len(have),
+        "of": len(runs),
+        "metrics": {metric: value for metric, value in values.items() if value},
+    }
+
+
+def _statistics(metric: str, column: str, runs: Sequence[Run]) -> dict[str, float | None] | None:
+    by_category: dict[str, dict[int, float]] = {}
+    for run in runs:
+        value = run["columns"].get(column, {}).get(metric)
+        if value is not None:
+            by_category.setdefault(run["category"], {})[run["seed"]] = value
+    if not by_category:
+        return None
+    mean = float(np.mean([np.mean(list(seeds.values())) for seeds in by_category.values()]))
+    seeds = {run["seed"] for run in runs}
+    whole = all(seeds == set(own) for own in by_category.values())
+    whole &= len(by_category) == len({run["category"] for run in runs})
+    per_seed = [np.mean([own[seed] for own in by_category.values()]) for seed in seeds if whole]
+    return {"mean": mean, "std": float(np.std(per_seed)) if len(per_seed) > 1 else None}
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """The text of ``results.md``: a table for every encoder and column."""
+    sections = [f"# {found['method']} on {found['data']}: {len(found['runs'])} runs"]
+    for mean in found["means"]:
+        runs = [run for run in found["runs"] if run["encoder"] == mean["encoder"]]
+        sections.append(f"## {mean['encoder']}, {COLUMNS[mean['column']]}")
+        sections.append(_table(runs, mean))
+    faults = [run for run in found["runs"] if run["status"] != "done"]
+    if faults:
+        lines = [f"- `{run['folder']}`: {run['fault'] or run['status']}" for run in faults]
+        sections.append("## Without results\n\n" + "\n".join(lines))
+    return "\n\n".join(sections) + "\n"
+
+
+def _table(runs: Sequence[Run], mean: Mapping[str, Any]) -> str:
+    metrics = list(mean["metrics"])
+    seeds = len({run["seed"] for run in runs})
+    head = ["percent" + f", {seeds} seeds" * (seeds > 1), *(METRICS[name] for name in metrics)]
+    rows = [head, ["---", *["---:"] * len(metrics)]]
+    for category in dict.fromkeys(run["category"] for run in runs):
+        own = [run for run in runs if run["category"] == category]
+        cells = (_over_seeds(run["columns"].get(mean["column"], {}).get(m) for run in own)
+                 for m in metrics)  # fmt: skip
+        rows.append([category or "all images", *cells])
+    missing = f" of {mean['runs']} of {mean['of']} runs" * (mean["runs"] < mean["of"])
+    values = (_percent(value["mean"], value["std"]) for value in mean["metrics"].values())
+    rows.append([f"**mean{missing}**", *(f"**{value}**" for value in values)])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _over_seeds(values: Iterable[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–"
+    return _percent(float(np.mean(known)), float(np.std(known)) if len(known) > 1 else None)
+
+
+def _percent(mean: float, std: float | None) -> str:
+    return f"{100 * mean:.2f}" + (f" ± {100 * std:.2f}" if std is not None else "")
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """The text of ``results.csv``: a line for every run and column, metrics as fractions of 1."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["category", "encoder", "seed", "status", "column", *METRICS])
+    for run in found["runs"]:
+        key = [run["category"], run["encoder"], run["seed"], run["status"]]
+        for column, values in (run["columns"] or {"": {}}).items():
+            cells = (values.get(metric) for metric in METRICS)
+            writer.writerow([*key, column, *("" if cell is None else cell for cell in cells)])
+    return text.getvalue()

@@ -1,0 +1,200 @@
+"""Several runs by one command: each as if alone, none lost to another's failure, one table."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from flowad_jax.errors import UserError
+from flowad_jax.evaluation import comparison
+from flowad_jax.evaluation.results import METRICS
+from flowad_jax.training import loop, sweep, workdir
+from flowad_jax.training.interrupt import Interrupted
+
+pytestmark = pytest.mark.whole
+
+
+@pytest.fixture
+def config(tiny_config, image_root):
+    """Two good categories and one whose training images are damaged."""
+    for name in ("bolt", "broken"):
+        shutil.copytree(image_root / "part", image_root / name)
+    for file in (image_root / "broken" / "train" / "good").iterdir():
+        file.write_bytes(b"no image")
+    tiny_config.data.category = "all"
+    tiny_config.train.epochs = 1
+    return tiny_config
+
+
+def metrics(path):
+    return json.loads((path / "results.json").read_text())["columns"]["last"]
+
+
+def test_a_failure_leaves_the_others_and_is_tried_again(config, tmp_path, image_root, caplog):
+    path = tmp_path / "runs"
+    found = sweep.run(config, path)
+    status = {run["folder"]: run["status"] for run in found["runs"]}
+    assert status == {"bolt": "done", "broken": "failed", "part": "done"}
+    with pytest.raises(
+        UserError, match=r"1 of 3 runs failed, first broken: cannot read '.*0\.png'"
+    ):
+        sweep.require_all(found)
+    text = (path / "results.md").read_text()
+    assert "**mean of 2 of 3 runs**" in text
+    assert "- `broken`: cannot read" in text
+
+    stamp = (path / "bolt" / "results.json").stat().st_mtime_ns
+    for index, file in enumerate((image_root / "part" / "train" / "good").iterdir()):
+        shutil.copy(file, image_root / "broken" / "train" / "good" / f"{index}.png")
+    found = sweep.run(config, path)
+    sweep.require_all(found)
+    assert (path / "bolt" / "results.json").stat().st_mtime_ns == stamp
+    assert [mean["runs"] for mean in found["means"] if mean["column"] == "last"] == [3]
+    assert "**mean**" in (path / "results.md").read_text()
+
+
+def test_every_run_ends_as_it_would_alone(config, tmp_path):
+    config.data.category = "part,bolt"
+    config.sweep.seeds = (3, 4)
+    found = sweep.run(config, tmp_path / "all")
+    assert [run["folder"] for run in found["runs"]] == [
+        "part/seed_3",
+        "part/seed_4",
+        "bolt/seed_3",
+        "bolt/seed_4",
+    ]
+    config.sweep.seeds, config.data.category, config.seed = (), "bolt", 4
+    alone = loop.train(config, tmp_path / "alone")
+    assert metrics(tmp_path / "all" / "bolt" / "seed_4") == alone["columns"]["last"]
+    text = sweep.headline(found)
+    assert text.startswith("efficientnet_lite.efficientnet_lite_tiny, mean of 4 of 4 runs")
+    again = sweep.evaluate(tmp_path / "all")
+    assert again["means"] == found["means"]
+
+
+def test_encoders_with_their_weights(config, tmp_path):
+    config.data.category = "part"
+    config.sweep.encoders = (
+        "efficientnet_lite.efficientnet_lite_tiny=random",
+        "resnet.resnet18=none.safetensors",
+    )
+    tiny, resnet = sweep.members(config)
+    assert (tiny.folder, tiny.config.encoder.weights) == (tiny.config.encoder.name, "random")
+    assert (resnet.folder, resnet.config.encoder.weights) == ("resnet.resnet18", "none.safetensors")
+    found = sweep.run(config, tmp_path / "runs")
+    assert [run["status"] for run in found["runs"]] == ["done", "failed"]
+    assert "none.safetensors" in found["runs"][1]["fault"]
+
+
+def test_an_unexpected_fault_is_kept_in_full(config, tmp_path, monkeypatch):
+    config.data.category = "part,bolt"
+
+    def faulty(config, path):
+        raise ZeroDivisionError("deep inside\nof it")
+
+    monkeypatch.setattr(sweep, "train", faulty)
+    found = sweep.run(config, tmp_path / "runs")
+    assert [run["fault"] for run in found["runs"]] == ["deep inside (see error.txt)"] * 2
+    assert "ZeroDivisionError" in (tmp_path / "runs" / "bolt" / "error.txt").read_text()
+
+
+def test_an_interrupt_stops_all_and_the_table_says_what_is_left(config, tmp_path, monkeypatch):
+    config.data.category = "part,bolt"
+    path = tmp_path / "runs"
+
+    def stopped(config, path):
+        raise Interrupted(15, loop.Position(0, 1), path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep, "train", stopped)
+        with pytest.raises(Interrupted):
+            sweep.run(config, path)
+    assert "- `bolt`: waiting" in (path / "results.md").read_text()
+    with pytest.raises(UserError, match="none of its 2 runs is finished"):
+        sweep.evaluate(path)
+    sweep.require_all(sweep.run(config, path))
+
+
+def test_workdirs_are_not_mixed_up(config, tmp_path):
+    path = tmp_path / "runs"
+    config.data.category = "part,bolt"
+    sweep.run(config, path)
+    with pytest.raises(UserError, match="runs holds several runs: choose one of the folders"):
+        workdir.load_config(path)
+    config.train.learning_rate = 1.0
+    with pytest.raises(UserError, match="part holds a run of another config"):
+        sweep.run(config, path)
+    config.data.category = "part"
+    with pytest.raises(UserError, match="runs holds several runs: use another --workdir"):
+        loop.train(config, path)
+    config.data.category = "part,bolt"
+    with pytest.raises(UserError, match="part holds a single run: use another"):
+        sweep.run(config, path / "part")
+    (path / "sweep.json").write_text("{")
+    with pytest.raises(UserError, match=r"sweep\.json cannot be read"):
+        sweep.read(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("data.category", "part,part", "data.category: part, part names one of them twice"),
+        ("sweep.seeds", (1, 1), "sweep.seeds: 1, 1 names"),
+        ("sweep.encoders", ("a=1", "a=2"), "sweep.encoders: a=1, a=2 names"),
+    ],
+)
+def test_nothing_runs_twice(config, key, value, message):
+    section, entry = key.split(".")
+    config[section][entry] = value
+    with pytest.raises(UserError, match=message):
+        sweep.members(config)
+
+
+def test_a_set_without_categories_has_no_all(config, tmp_path):
+    (tmp_path / "empty").mkdir()
+    config.data.root = str(tmp_path / "empty")
+    with pytest.raises(UserError, match="data.category='all': '.*empty' holds no category of fold"):
+        sweep.members(config)
+
+
+def runs(values):
+    """Runs of an encoder with an image AUROC for every (category, seed)."""
+    return [
+        {
+            "folder": f"{category}/{seed}",
+            "category": category,
+            "encoder": "e",
+            "seed": seed,
+            "status": "done" if value is not None else "failed",
+            "fault": "",
+            "columns": {"last": {"image_auroc": value, "pixel_auroc": None}} if value else {},
+        }
+        for (category, seed), value in values.items()
+    ]
+
+
+def test_means_and_deviations():
+    values = {("a", 0): 0.9, ("a", 1): 0.7, ("b", 0): 1.0, ("b", 1): 0.6}
+    (mean,) = comparison.means(runs(values))
+    assert mean["metrics"].keys() == {"image_auroc"}
+    np.testing.assert_allclose(mean["metrics"]["image_auroc"]["mean"], 0.8)
+    np.testing.assert_allclose(mean["metrics"]["image_auroc"]["std"], np.std([0.95, 0.65]))
+    text = comparison.markdown({"method": "m", "data": "d", "runs": runs(values), "means": [mean]})
+    assert "| a | 80.00 ± 10.00 |" in text
+    assert "| **mean** | **80.00 ± 15.00** |" in text
+
+    values["b", 1] = None
+    (mean,) = comparison.means(runs(values))
+    assert (mean["runs"], mean["of"]) == (3, 4)
+    np.testing.assert_allclose(mean["metrics"]["image_auroc"]["mean"], (0.8 + 1.0) / 2)
+    assert mean["metrics"]["image_auroc"]["std"] is None
+
+
+def test_a_line_for_every_run_and_column():
+    found = {"runs": runs({("a,b", 0): 0.5, ("c", 0): None})}
+    rows = list(csv.reader(comparison.table(found).splitlines()))
+    assert rows[0] == ["category", "encoder", "seed", "status", "column", *METRICS]
+    assert rows[1][:6] == ["a,b", "e", "0", "done", "last", "0.5"]
+    assert rows[2][:6] == ["c", "e", "0", "failed", "", ""]
