@@ -1,0 +1,121 @@
+"""Small copies of data sets: every writer puts one category into a folder.
+
+Four images to train on, two good and two anomalous ones to test, and two for validation where the
+set has them. An anomaly is a bright rectangle, and the masks show it in the way of the set.
+"""
+
+import zlib
+
+import numpy as np
+from PIL import Image
+
+SIZE = (64, 48)
+DEFECT = np.zeros(SIZE[::-1], bool)
+DEFECT[10:20, 8:24] = True
+
+
+def photograph(path, defect=False, mode="RGB"):
+    """Noise that depends on the name alone, so that no two images are equal."""
+    rng = np.random.default_rng(zlib.crc32("/".join(path.parts[-4:]).encode()))
+    pixels = rng.normal(110, 12, (*SIZE[::-1], 3)).clip(0, 255).astype(np.uint8)
+    if defect:
+        pixels[DEFECT] = 250
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).convert(mode).save(path)
+
+
+def mask(path, value=255, pixels=DEFECT):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.where(pixels, value, 0).astype(np.uint8)).save(path)
+
+
+def halves():
+    """The mask of the defect in two parts."""
+    left, right = DEFECT.copy(), DEFECT.copy()
+    left[:, 16:], right[:, :16] = False, False
+    return left, right
+
+
+def _folders(category, normal="good", kind="bad", suffix=".png", name="{}_mask.png"):
+    """The shape of MVTec AD, which several sets share."""
+    for index in range(4):
+        photograph(category / "train" / normal / f"{index:03}{suffix}")
+    for index in range(2):
+        photograph(category / "test" / normal / f"{index:03}{suffix}")
+        photograph(category / "test" / kind / f"{index:03}{suffix}", defect=True)
+        mask(category / "ground_truth" / kind / name.format(f"{index:03}"))
+
+
+def write_folder(root):
+    _folders(root / "part", kind="scratch", name="{}.png")
+
+
+def write_mvtec(root):
+    _folders(root / "bottle", kind="broken_large")
+
+
+def write_btad(root):
+    category = root / "BTech_Dataset_transformed" / "03"
+    _folders(category, normal="ok", kind="ko", suffix=".bmp", name="{}.bmp")
+
+
+def write_visa(root):
+    rows = ["object,split,label,image,mask"]
+    for index in range(6):
+        image = f"candle/Data/Images/Normal/{index:04}.JPG"
+        photograph(root / image)
+        rows.append(f"candle,{'train' if index < 4 else 'test'},normal,{image},")
+    for index in range(2):
+        image = f"candle/Data/Images/Anomaly/{index:03}.JPG"
+        truth = f"candle/Data/Masks/Anomaly/{index:03}.png"
+        photograph(root / image, defect=True)
+        mask(root / truth, value=1 + index)
+        rows.append(f"candle,test,anomaly,{image},{truth}")
+    (root / "split_csv").mkdir()
+    (root / "split_csv" / "1cls.csv").write_text("\n".join(rows) + "\n")
+
+
+def write_dagm(root):
+    """As downloaded: one of five images to train on has a defect."""
+    for split, count, defects in (("Train", 5, [2]), ("Test", 4, [0, 3])):
+        folder = root / "Class1" / split
+        for index in range(count):
+            photograph(folder / f"{index:04}.PNG", defect=index in defects, mode="L")
+        for index in defects:
+            mask(folder / "Label" / f"{index:04}_label.PNG")
+
+
+def write_magnetic_tile(root):
+    """Every fifth of the free images is tested, so of six there are two."""
+    for index in range(6):
+        photograph(root / "MT_Free" / "Imgs" / f"exp1_num_{index}.jpg", mode="L")
+    for kind in ("Crack", "Blowhole"):
+        stem = root / f"MT_{kind}" / "Imgs" / "exp1_num_7"
+        photograph(stem.with_suffix(".jpg"), defect=True, mode="L")
+        mask(stem.with_suffix(".png"))
+
+
+def write_mvtec_loco(root):
+    """A mask for each part of an anomaly, in a folder for each image."""
+    category = root / "breakfast_box"
+    for split, count in (("train", 4), ("validation", 2), ("test", 2)):
+        for index in range(count):
+            photograph(category / split / "good" / f"{index:03}.png")
+    for kind, parts in (("logical_anomalies", halves()), ("structural_anomalies", [DEFECT])):
+        photograph(category / "test" / kind / "000.png", defect=True)
+        for number, pixels in enumerate(parts):
+            file = category / "ground_truth" / kind / "000" / f"{number:03}.png"
+            mask(file, value=200 + number, pixels=pixels)
+    (category / "defects_config.json").write_text("[]")
+
+
+# By the name of the data set: what writes it, and the category that this gives.
+WRITERS = {
+    "folder": (write_folder, "part"),
+    "mvtec": (write_mvtec, "bottle"),
+    "visa": (write_visa, "candle"),
+    "btad": (write_btad, "03"),
+    "dagm": (write_dagm, "Class1"),
+    "magnetic_tile": (write_magnetic_tile, ""),
+    "mvtec_loco": (write_mvtec_loco, "breakfast_box"),
+}
