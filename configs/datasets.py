@@ -18,6 +18,7 @@ _OPTIONS = {
         "normal": "good",  # name of the folders of normal images
     },
     "mvtec": {"masks": "require", "mask_threshold": 0},
+    "mvtec_ad2": {"masks": "require", "mask_threshold": 0},
     "mvtec_loco": {"masks": "require", "mask_threshold": 0},
     "visa": {"masks": "require", "mask_threshold": 0},
     "btad": {"masks": "require", "mask_threshold": 0},

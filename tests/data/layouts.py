@@ -109,6 +109,21 @@ def write_mvtec_loco(root):
     (category / "defects_config.json").write_text("[]")
 
 
+def write_mvtec_ad2(root):
+    """Grey images; those for the authors' server have neither labels nor masks."""
+    category = root / "can"
+    public = category / "test_public"
+    for split, count in ((category / "train", 4), (category / "validation", 2), (public, 2)):
+        for index in range(count):
+            photograph(split / "good" / f"{index:03}_regular.png", mode="L")
+    for light in ("regular", "overexposed"):
+        photograph(public / "bad" / f"000_{light}.png", defect=True, mode="L")
+        mask(public / "ground_truth" / "bad" / f"000_{light}_mask.png")
+    for split, count in (("test_private", 2), ("test_private_mixed", 3)):
+        for index in range(count):
+            photograph(category / split / f"{index:03}_regular.png", index == 0, mode="L")
+
+
 # By the name of the data set: what writes it, and the category that this gives.
 WRITERS = {
     "folder": (write_folder, "part"),
@@ -117,5 +132,6 @@ WRITERS = {
     "btad": (write_btad, "03"),
     "dagm": (write_dagm, "Class1"),
     "magnetic_tile": (write_magnetic_tile, ""),
+    "mvtec_ad2": (write_mvtec_ad2, "can"),
     "mvtec_loco": (write_mvtec_loco, "breakfast_box"),
 }

@@ -16,6 +16,7 @@ DATA_SETS = (
     "folder",
     "magnetic_tile",
     "mvtec",
+    "mvtec_ad2",
     "mvtec_loco",
     "textures",
     "visa",
