@@ -17,6 +17,12 @@ _OPTIONS = {
         "white": 65535,  # value of white in 16-bit images
         "normal": "good",  # name of the folders of normal images
     },
+    "csv": {
+        "table": "dataset.csv",  # below the root; or the root is the table itself
+        "masks": "auto",
+        "mask_threshold": 0,
+        "white": 65535,
+    },
     "mvtec": {"masks": "require", "mask_threshold": 0},
     "mvtec_ad2": {"masks": "require", "mask_threshold": 0},
     "mvtec_loco": {"masks": "require", "mask_threshold": 0},

@@ -126,8 +126,11 @@ def check_root(root: str | Path | None) -> Path:
 def hint(missing: str, parent: Path) -> str:
     """Returns the subfolders that do exist, with the nearest name to a missing one."""
     names = [folder.name for folder in subfolders(parent)]
-    if not names:
-        return "it has no subfolders"
+    return holdings(missing, names) if names else "it has no subfolders"
+
+
+def holdings(missing: str, names: Sequence[str]) -> str:
+    """Returns the names that there are, with the nearest to a missing one."""
     close = difflib.get_close_matches(missing, names, n=1)
     guess = f"did you mean '{close[0]}'? " if close else ""
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""

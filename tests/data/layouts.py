@@ -124,9 +124,26 @@ def write_mvtec_ad2(root):
             photograph(category / split / f"{index:03}_regular.png", index == 0, mode="L")
 
 
+def write_csv(root):
+    """A table in which two masks make up one, with files in folders that mean nothing."""
+    rows = ["image,split,label,mask,category"]
+    for split, count in (("train", 4), ("validation", 2), ("test", 2)):
+        for index in range(count):
+            photograph(root / "images" / f"{split}_{index}.png")
+            rows.append(f"images/{split}_{index}.png,{split},good,,cap")
+    for kind, parts in (("crack", halves()), ("anomalous", [DEFECT])):
+        photograph(root / "images" / f"{kind}.jpg", defect=True)
+        names = [f"masks/{kind}_{number}.png" for number in range(len(parts))]
+        for name, pixels in zip(names, parts, strict=True):
+            mask(root / name, pixels=pixels)
+        rows.append(f"images/{kind}.jpg,test,{kind},{';'.join(names)},cap")
+    (root / "dataset.csv").write_text("\n".join(rows) + "\n")
+
+
 # By the name of the data set: what writes it, and the category that this gives.
 WRITERS = {
     "folder": (write_folder, "part"),
+    "csv": (write_csv, "cap"),
     "mvtec": (write_mvtec, "bottle"),
     "visa": (write_visa, "candle"),
     "btad": (write_btad, "03"),

@@ -12,6 +12,7 @@ from flowad_jax.errors import UserError
 
 DATA_SETS = (
     "btad",
+    "csv",
     "dagm",
     "folder",
     "magnetic_tile",
