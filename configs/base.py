@@ -25,7 +25,8 @@ def base(
     config.seed = 0
 
     config.data = config_dict.ConfigDict()
-    # textures, folder, csv, mvtec, mvtec_ad2, mvtec_loco, visa, btad, dagm, magnetic_tile
+    # textures, folder, csv, mvtec, mvtec_ad2, mvtec_loco, real_iad, visa, btad, dagm,
+    # magnetic_tile
     config.data.name = data
     config.data.root = ""  # folder that holds the categories; textures need none
     config.data.category = ""  # one of them; empty where the root itself is the category

@@ -26,6 +26,13 @@ _OPTIONS = {
     "mvtec": {"masks": "require", "mask_threshold": 0},
     "mvtec_ad2": {"masks": "require", "mask_threshold": 0},
     "mvtec_loco": {"masks": "require", "mask_threshold": 0},
+    "real_iad": {
+        "images": "realiad_1024",  # or "realiad_512", "realiad_256": folder of the images
+        "splits": "realiad_jsons",  # folder of the lists: "realiad_jsons_sv" has a single view
+        "views": "all",  # or one, "C1" to "C5"
+        "masks": "require",
+        "mask_threshold": 0,
+    },
     "visa": {"masks": "require", "mask_threshold": 0},
     "btad": {"masks": "require", "mask_threshold": 0},
     "dagm": {"masks": "require", "mask_threshold": 0},

@@ -4,6 +4,7 @@ Four images to train on, two good and two anomalous ones to test, and two for va
 set has them. An anomaly is a bright rectangle, and the masks show it in the way of the set.
 """
 
+import json
 import zlib
 
 import numpy as np
@@ -140,6 +141,41 @@ def write_csv(root):
     (root / "dataset.csv").write_text("\n".join(rows) + "\n")
 
 
+def real_iad_item(sample, kind, view):
+    """A line of the lists, with the names that the set gives to files."""
+    folder = "OK" if kind == "OK" else f"NG/{kind}"
+    name = f"audiojack_{sample:04}_{folder.replace('/', '_')}_{view}_20230922130520"
+    stem = f"{folder}/S{sample:04}/{name}"
+    return {
+        "category": "audiojack",
+        "anomaly_class": kind,
+        "image_path": f"{stem}.jpg",
+        "mask_path": None if kind == "OK" else f"{stem}.png",
+    }
+
+
+def write_real_iad(root):
+    """Samples of two views each, with the list as in the archive of all lists."""
+    kinds = {"train": ["OK", "OK"], "test": ["OK", "AK"]}
+    numbers = {"train": (1, 2), "test": (3, 4)}
+    meta = {"prefix": "audiojack/", "normal_class": "OK", "pre_transform": None}
+    listed = {"meta": meta}
+    for split in kinds:
+        listed[split] = [
+            real_iad_item(sample, kind, view)
+            for sample, kind in zip(numbers[split], kinds[split], strict=True)
+            for view in ("C1", "C2")
+        ]
+    folder = root / "realiad_1024" / "audiojack"
+    for item in listed["train"] + listed["test"]:
+        photograph(folder / item["image_path"], defect=item["mask_path"] is not None)
+        if item["mask_path"]:
+            mask(folder / item["mask_path"])
+    file = root / "realiad_jsons" / "realiad_jsons" / "audiojack.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(listed))
+
+
 # By the name of the data set: what writes it, and the category that this gives.
 WRITERS = {
     "folder": (write_folder, "part"),
@@ -151,4 +187,5 @@ WRITERS = {
     "magnetic_tile": (write_magnetic_tile, ""),
     "mvtec_ad2": (write_mvtec_ad2, "can"),
     "mvtec_loco": (write_mvtec_loco, "breakfast_box"),
+    "real_iad": (write_real_iad, "audiojack"),
 }

@@ -19,6 +19,7 @@ DATA_SETS = (
     "mvtec",
     "mvtec_ad2",
     "mvtec_loco",
+    "real_iad",
     "textures",
     "visa",
 )
