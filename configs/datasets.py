@@ -17,7 +17,22 @@ _OPTIONS = {
         "white": 65535,  # value of white in 16-bit images
         "normal": "good",  # name of the folders of normal images
     },
+    "csv": {
+        "table": "dataset.csv",  # below the root; or the root is the table itself
+        "masks": "auto",
+        "mask_threshold": 0,
+        "white": 65535,
+    },
     "mvtec": {"masks": "require", "mask_threshold": 0},
+    "mvtec_ad2": {"masks": "require", "mask_threshold": 0},
+    "mvtec_loco": {"masks": "require", "mask_threshold": 0},
+    "real_iad": {
+        "images": "realiad_1024",  # or "realiad_512", "realiad_256": folder of the images
+        "splits": "realiad_jsons",  # folder of the lists: "realiad_jsons_sv" has a single view
+        "views": "all",  # or one, "C1" to "C5"
+        "masks": "require",
+        "mask_threshold": 0,
+    },
     "visa": {"masks": "require", "mask_threshold": 0},
     "btad": {"masks": "require", "mask_threshold": 0},
     "dagm": {"masks": "require", "mask_threshold": 0},

@@ -26,7 +26,7 @@ from flowad_jax.lookup import nearest
 
 SPLITS = ("train", "test")
 _MASK_RULES = ("auto", "require", "none")
-_LABELS = {GOOD: 0, UNKNOWN: -1}
+_LABELS = {GOOD: 0, UNKNOWN: -1}  # of other kinds, which are anomalous, it is 1
 _LISTED = 20  # names in an error message, so that it stays one readable line
 
 
@@ -126,8 +126,11 @@ def check_root(root: str | Path | None) -> Path:
 def hint(missing: str, parent: Path) -> str:
     """Returns the subfolders that do exist, with the nearest name to a missing one."""
     names = [folder.name for folder in subfolders(parent)]
-    if not names:
-        return "it has no subfolders"
+    return holdings(missing, names) if names else "it has no subfolders"
+
+
+def holdings(missing: str, names: Sequence[str]) -> str:
+    """Returns the names that there are, with the nearest to a missing one."""
     close = difflib.get_close_matches(missing, names, n=1)
     guess = f"did you mean '{close[0]}'? " if close else ""
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
@@ -168,7 +171,8 @@ def attach_masks(
 
     Args:
       entries: images without masks.
-      found: the mask of each, or its parts, or None; those of good images are ignored.
+      found: the mask of each, or its parts, or None; those of images that are good or of
+        unknown kind are ignored.
       rule: ``"none"`` ignores masks; ``"auto"`` accepts that no image has one; ``"require"``
         does not.
 
@@ -177,13 +181,13 @@ def attach_masks(
     """
     check_choice("data.options.masks", rule, _MASK_RULES)
     joined = [
-        Entry(e.path, e.kind, () if e.kind == GOOD else _parts(masks))
+        Entry(e.path, e.kind, () if e.kind in _LABELS else _parts(masks))
         for e, masks in zip(entries, found, strict=True)
     ]
     if rule == "none" or (rule == "auto" and not any(entry.masks for entry in joined)):
         return list(entries)
     for entry in joined:
-        if entry.kind != GOOD and not entry.masks:
+        if entry.kind not in _LABELS and not entry.masks:
             fix = "add it, or set data.options.masks to 'none'"
             raise UserError(f"anomalous image '{entry.path}' has no mask: {fix}")
     return joined

@@ -56,7 +56,7 @@ def build(
       UserError: a folder is missing or holds no images, or a mask is missing or of another size.
     """
     _files.check_choice("split", split, _files.SPLITS)
-    folder = _category_folder(_files.check_root(root), category)
+    folder = category_folder(_files.check_root(root), category)
     entries = _train(folder, normal) if split == "train" else _test(folder, masks, normal)
     return FileSource(entries, mask_threshold=mask_threshold, white=white)
 
@@ -69,7 +69,8 @@ def categories(root: str | Path) -> list[str]:
     return [folder.name for folder in _files.subfolders(path) if (folder / "train").is_dir()]
 
 
-def _category_folder(root: Path, category: str) -> Path:
+def category_folder(root: Path, category: str) -> Path:
+    """Returns the folder of a category, or a UserError that lists those there are."""
     folder = root / category
     if not folder.is_dir():
         if (root / "train").is_dir():

@@ -15,14 +15,11 @@ converted folder's ``"bad"``.
 
 from __future__ import annotations
 
-import csv
-import os
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from pathlib import Path
 
-from flowad_jax.data import _files, folder
+from flowad_jax.data import _files, _table, folder
 from flowad_jax.data._files import Entry, FileSource
+from flowad_jax.data._table import Row
 from flowad_jax.data.about import About
 from flowad_jax.data.record import GOOD
 from flowad_jax.errors import LayoutError, UserError
@@ -52,19 +49,9 @@ CATEGORIES = (
     "pipe_fryum",
 )
 _TABLE = Path("split_csv", "1cls.csv")
+_COLUMNS = ("object", "split", "label", "image", "mask")
 _KINDS = {"normal": GOOD, "anomaly": "anomaly"}
 _RESTORE = "restore the file that comes with VisA"
-
-
-class _Row(NamedTuple):
-    """A line of the table; the names are its columns, but for the first."""
-
-    where: str  # table and line, for messages
-    object: str
-    split: str
-    label: str
-    image: str
-    mask: str
 
 
 def build(
@@ -111,56 +98,35 @@ def _converted(root: Path) -> Path:
 
 
 def _entries(root: Path, category: str, split: str, rule: str) -> list[Entry]:
-    rows = [row for row in _rows(root / _TABLE) if row.object == category]
+    rows = [row for row in _rows(root / _TABLE) if row.cells["object"] == category]
     for row in rows:
         _check(row)
-    rows = [row for row in rows if row.split == split]
+    rows = [row for row in rows if row.cells["split"] == split]
     if not rows:
         raise LayoutError(f"'{root / _TABLE}' has no {split} images of '{category}': {_RESTORE}")
-    entries = [Entry(_file(root, row.where, row.image), _KINDS[row.label]) for row in rows]
+    entries = [Entry(_file(root, row, "image"), _KINDS[row.cells["label"]]) for row in rows]
     found = [_mask(root, row) if rule != "none" else None for row in rows]
     return _files.attach_masks(entries, found, rule)
 
 
-def _rows(table: Path) -> Iterator[_Row]:
+def _rows(table: Path) -> list[Row]:
     if not table.is_file():
         raise LayoutError(f"'{table}' is missing: put the file 1cls.csv that comes with VisA there")
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            yield from _parsed(csv.DictReader(file), table)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot read '{table}': {error}: {_RESTORE}") from error
+    return _table.rows(table, _COLUMNS, _RESTORE)
 
 
-def _parsed(reader: csv.DictReader, table: Path) -> Iterator[_Row]:
-    columns = _Row._fields[1:]
-    missing = [name for name in columns if name not in (reader.fieldnames or ())]
-    if missing:
-        raise UserError(f"'{table}' has no column '{missing[0]}': {_RESTORE}")
-    for row in reader:
-        where = f"'{table}' line {reader.line_num}"
-        cells = [row[name] for name in columns]
-        if None in cells or None in row:
-            raise UserError(f"{where} has not {len(reader.fieldnames or ())} cells: {_RESTORE}")
-        yield _Row(where, *cells)
-
-
-def _check(row: _Row) -> None:
-    _files.check_choice(f"{row.where}: split", row.split, _files.SPLITS)
-    _files.check_choice(f"{row.where}: label", row.label, tuple(_KINDS))
-    if row.split == "train" and row.label != "normal":
+def _check(row: Row) -> None:
+    split, label = row.cells["split"], row.cells["label"]
+    _files.check_choice(f"{row.where}: split", split, _files.SPLITS)
+    _files.check_choice(f"{row.where}: label", label, tuple(_KINDS))
+    if split == "train" and label != "normal":
         raise UserError(f"{row.where}: an anomalous image to train on: {_RESTORE}")
 
 
-def _mask(root: Path, row: _Row) -> Path | None:
-    return _file(root, row.where, row.mask) if row.mask and row.label != "normal" else None
+def _mask(root: Path, row: Row) -> Path | None:
+    listed = row.cells["mask"] and row.cells["label"] != "normal"
+    return _file(root, row, "mask") if listed else None
 
 
-def _file(root: Path, where: str, name: str) -> Path:
-    relative = PurePosixPath(name)
-    if not relative.parts or relative.is_absolute() or ".." in relative.parts:
-        raise UserError(f"{where}: {name!r} is no path of a file below '{root}': {_RESTORE}")
-    path = root / relative
-    if not os.path.isfile(path):  # unlike Path.is_file, false for impossible names too
-        raise LayoutError(f"{where}: '{root}' has no file {name!r}: unpack the data set again")
-    return path
+def _file(root: Path, row: Row, column: str) -> Path:
+    return _table.below(root, row.where, row.cells[column], _RESTORE)
