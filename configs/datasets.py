@@ -26,6 +26,7 @@ _OPTIONS = {
         "mask_threshold": 127,
         "test_every": 5,  # every fifth good image is a test image
     },
+    "ksdd2": {"masks": "require", "mask_threshold": 0},
 }
 
 
