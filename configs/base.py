@@ -25,7 +25,7 @@ def base(
     config.seed = 0
 
     config.data = config_dict.ConfigDict()
-    config.data.name = data  # textures, folder, mvtec, visa, btad, dagm, magnetic_tile, ksdd2
+    config.data.name = data  # textures, folder, mvtec, visa, btad, dagm, magnetic_tile, ksdd2, stc
     config.data.root = ""  # folder that holds the categories; textures need none
     config.data.category = ""  # one of them; empty where the root itself is the category
     config.data.image_size = 256  # images are resized to this square

@@ -10,7 +10,7 @@ from flowad_jax import lookup
 from flowad_jax.data import sources
 from flowad_jax.errors import UserError
 
-DATA_SETS = ("btad", "dagm", "folder", "ksdd2", "magnetic_tile", "mvtec", "textures", "visa")
+DATA_SETS = ("btad", "dagm", "folder", "ksdd2", "magnetic_tile", "mvtec", "stc", "textures", "visa")
 
 
 def test_no_module_imports_jax():
