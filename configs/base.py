@@ -32,8 +32,8 @@ def base(
     config.sweep.encoders = ()
 
     config.data = config_dict.ConfigDict()
-    # textures, folder, csv, mvtec, ...: python -m flowad_jax.data lists all; "tfds:mvtec" is the same
-    # set as that command's --prepare wrote it.
+    # textures, folder, csv, mvtec, ...: python -m flowad_jax.data lists all. "tfds:mvtec" is the
+    # same set as that command's --prepare wrote it.
     config.data.name = data
     config.data.root = ""  # folder that holds the categories; textures need none
     # One of them, several "like,this", or "all"; empty where the root itself is the category.

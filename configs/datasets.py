@@ -41,6 +41,13 @@ _OPTIONS = {
         "mask_threshold": 127,
         "test_every": 5,  # every fifth good image is a test image
     },
+    "ksdd2": {"masks": "require", "mask_threshold": 0},
+    "stc": {
+        "masks": "require",
+        "every": 1,  # takes every so-many-th frame of each video
+        "quality": 95,  # of the JPEG files that training videos become, once
+        "frames": "",  # folder for them; empty: training/frames of the root
+    },
 }
 
 

@@ -1,6 +1,7 @@
 """The doctor names each problem and its remedy, and changes nothing."""
 
 import json
+import re
 import shutil
 import sys
 from importlib import metadata
@@ -22,6 +23,7 @@ from flowad_jax.training.logging import MetricsLog
 from flowad_jax.types import TrainState
 from flowad_jax.weights import store
 from tests.conftest import write_image
+from tests.data import layouts
 
 pytestmark = pytest.mark.whole
 
@@ -225,6 +227,16 @@ def test_masks_of_another_layout(ask, tmp_path):
     assert code == 1
     assert "without a mask (1 of 6)" in text
     assert "MT_Break/Imgs/5.jpg" in text
+
+
+@pytest.mark.parametrize("name", layouts.ALL)
+def test_masks_are_found_wherever_a_layout_has_them(ask, tmp_path, name):
+    write, category = layouts.ALL[name]
+    write(tmp_path)
+    _, text = ask(f"--data={tmp_path}", f"--name={name}", f"--category={category}")
+    (line,) = (line for line in text.splitlines() if line.strip().startswith("masks"))
+    number, of = re.search(r"(\d+) of (\d+) anomalous images", line).groups()
+    assert number == of != "0"
 
 
 def test_images_that_are_no_files(ask):

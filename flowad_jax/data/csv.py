@@ -4,7 +4,7 @@ The table has a line for each image and a header with the names of its columns. 
 not matter, and columns of other names are not looked at:
 
     image     path of the image, relative to the folder of the table
-    split     train, validation or test
+    split     train, validation (which need not be) or test
     label     good, normal or 0; anomalous or 1; any other word is the kind of defect, and
               "unknown" says that nobody knows
     mask      optional: path of the mask, several joined by ";", empty for none
@@ -75,15 +75,16 @@ def build(
       white: value of a 16-bit image that is shown as white.
 
     Raises:
-      UserError: the table is missing or damaged, a line of the category is wrong, the split or the
-        category has no lines, an image is missing, or a mask is missing or of another size.
+      UserError: the table is missing or damaged, a line of the category is wrong, the category or
+        its split (but for validation) has no lines, an image is missing, or a mask is missing or
+        of another size.
     """
     _files.check_choice("split", split, _SPLITS)
     file = _table_file(root, table)
     rows = _of_category(_rows(file), category, file)
     kinds = [_kind(row) for row in rows]
     chosen = [pair for pair in zip(rows, kinds, strict=True) if pair[0].cells["split"] == split]
-    if not chosen:
+    if not chosen and split != ABOUT.validation:
         whose = f" of '{category}'" if category else ""
         raise LayoutError(f"no line{whose} in '{file}' has the split '{split}': add some")
     entries = [Entry(_path(file, row, row.cells["image"]), kind) for row, kind in chosen]

@@ -81,11 +81,13 @@ def _category(name: str, root: str, category: str, options: dict[str, Any]) -> S
             section.refused(fault)
             continue
         section.fact(split, _counts(source))
-        seen += Reader(split, source, options.get("masks") != "none", threshold).all()
+        whole = None
         try:  # as training does it, masks included
-            sources.build(name, root, category, split, **options)
+            whole = sources.build(name, root, category, split, **options)
         except UserError as fault:
             refusals.append(fault)
+        masks = options.get("masks") != "none"
+        seen += Reader(split, source, whole, masks, threshold).all()
     before = len(section.problems)
     _unreadable(section, seen)
     _masks(section, [s for s in seen if s.split == "test" and not s.good], bool(refusals))

@@ -67,16 +67,19 @@ class Seen:
 class Reader:
     """Reads the images of one split, and the masks that belong to them."""
 
-    def __init__(self, split: str, source: Source, masks: bool, threshold: int):
+    def __init__(
+        self, split: str, source: Source, whole: Source | None, masks: bool, threshold: int
+    ):
         """Reads nothing yet.
 
         Args:
           split: ``"train"`` or ``"test"``.
           source: its images, listed with their masks ignored, as those may be what is wrong.
+          whole: the same with masks as training lists it, or None where they are wrong.
           masks: whether mask files matter.
           threshold: grey value above which a mask pixel is a defect.
         """
-        self._split, self._source = split, source
+        self._split, self._source, self._whole = split, source, whole
         self._masks, self._threshold = masks, threshold
         self._folders: dict[Path, dict[str, Path]] = {}
 
@@ -92,7 +95,11 @@ class Reader:
     def _look(self, index: int) -> Seen:
         path, kind = self._source.paths[index], self._source.kinds[index]
         found, faults = self._image(index)
-        if kind != GOOD and self._masks and (mask := self._mask_file(Path(path))):
+        if kind != GOOD and self._masks and self._whole:
+            marks, unread = self._listed_mask(index)
+            found |= marks
+            faults += unread
+        elif kind != GOOD and self._masks and (mask := self._mask_file(Path(path))):
             marks, unread = self._mask(mask)
             found |= marks
             faults += unread
@@ -112,9 +119,19 @@ class Reader:
         found: dict[str, Any] = {"size": size, "checksum": digest}
         if Path(path).is_file():
             found["mode"] = _mode(path)
-        elif self._source.has_masks and record.label:  # images and masks without files
-            found |= {"mask": Path(path), "mask_size": size, "marked": bool(record.mask.any())}
         return found, []
+
+    def _listed_mask(self, index: int) -> tuple[dict[str, Any], list[UserError]]:
+        """The mask that the layout knows, whatever and however many its files are."""
+        assert self._whole is not None
+        try:
+            mask = self._whole[index].mask
+        except UserError as error:
+            return {"mask": Path(self._whole.paths[index])}, [error]
+        if not self._whole.has_masks:
+            return {}, []
+        path = Path(self._whole.paths[index])
+        return {"mask": path, "mask_size": mask.shape[::-1], "marked": bool(mask.any())}, []
 
     def _mask(self, path: Path) -> tuple[dict[str, Any], list[UserError]]:
         try:

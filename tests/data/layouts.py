@@ -10,6 +10,8 @@ import zlib
 import numpy as np
 from PIL import Image
 
+from tests.data import layouts_more
+
 SIZE = (64, 48)
 DEFECT = np.zeros(SIZE[::-1], bool)
 DEFECT[10:20, 8:24] = True
@@ -189,3 +191,4 @@ WRITERS = {
     "mvtec_loco": (write_mvtec_loco, "breakfast_box"),
     "real_iad": (write_real_iad, "audiojack"),
 }
+ALL = WRITERS | layouts_more.WRITERS

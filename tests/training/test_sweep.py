@@ -155,7 +155,7 @@ def test_nothing_runs_twice(config, key, value, message):
 def test_a_set_without_categories_has_no_all(config, tmp_path):
     (tmp_path / "empty").mkdir()
     config.data.root = str(tmp_path / "empty")
-    with pytest.raises(UserError, match="data.category='all': '.*empty' holds no category of fold"):
+    with pytest.raises(UserError, match=r"data\.category='all': '.*empty' holds no category"):
         sweep.members(config)
 
 
