@@ -192,6 +192,15 @@ def test_a_recipe_is_locked():
         base().train.epohcs = 3
 
 
+def test_recipes_share_no_values():
+    one = base("ssnf")
+    one.synthesis.background, one.encoder.taps = ((20, 20),), (1,)
+    other = base("ssnf")
+    assert (other.synthesis.background, other.encoder.taps) == (None, None)
+    with pytest.raises(TypeError):
+        other.synthesis.max_patches = "many"
+
+
 def test_lookup_imports_what_lives_elsewhere():
     assert lookup.find("flowad_jax.methods", "pathlib:Path") is Path
     for name in ("pathlib:Paht", ":Path", ".pathlib:Path"):
