@@ -1,1 +1,4 @@
-"""Recipes: one ml_collections file each. `base.py` holds every key and its default."""
+"""Recipes: one ml_collections file each, the published settings in `papers`.
+
+`base.py` holds every key and its default.
+"""

@@ -4,22 +4,16 @@ python train.py --config=configs/msflow_magnetic_tile.py --workdir=runs/tile_msf
     --config.data.root=/path/to/magnetic_tile
 
 Trains on four fifths of the defect-free images, tests on the others and all defects. The paper's
-encoder is Wide-ResNet-50-2; this one brings its weights along. Hardware, time and our figures: see
-the README, section "Measured".
+encoder is Wide-ResNet-50-2, see configs/papers; this one brings its weights along. Hardware, time
+and our figures: see the README, section "Measured".
 """
 
 from ml_collections import config_dict
 
 from configs.base import base
+from configs.papers.msflow_magnetic_tile_wide_resnet50_2 import for_tiles
 
 
 def get_config() -> config_dict.ConfigDict:
     """The settings that the paper gives for this set: size, split, epochs, batch size."""
-    config = base("msflow", "magnetic_tile")
-    config.data.image_size = 192
-    config.train.epochs = 30
-    config.train.batch_size = 16
-    config.train.eval_every = 10
-    config.train.checkpoint_every = 5
-    config.eval.batch_size = 16
-    return config
+    return for_tiles(base("msflow", "magnetic_tile"))

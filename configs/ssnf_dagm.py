@@ -1,18 +1,12 @@
-r"""SSNF on DAGM 2007 as published: CaiT-M48 at 448 px, 500 epochs, NSA with its constants.
+r"""SSNF on DAGM 2007 with CaiT-M48 as published, under a short name.
 
 python train.py --config=configs/ssnf_dagm.py --workdir=runs/dagm \
     --config.data.root=/path/to/DAGM --config.data.category=Class1 \
     --config.encoder.weights=cait_m48_448.safetensors
 
-The root holds the set as it is distributed, or rearranged into train/good and test. Hardware: a
-GPU or TPU. Time and figures: not measured here, and none of the paper's were at hand.
+Weights, figures, hardware and deviations: configs/papers/ssnf_dagm_cait_m48.py.
 """
 
-from ml_collections import config_dict
+from configs.papers.ssnf_dagm_cait_m48 import get_config
 
-from configs.ssnf_mvtec import published
-
-
-def get_config() -> config_dict.ConfigDict:
-    """The published settings."""
-    return published("dagm", "Class1")
+__all__ = ["get_config"]

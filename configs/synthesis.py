@@ -1,5 +1,7 @@
 """The section `synthesis`: how anomalies are made for the methods that learn from some."""
 
+import copy
+
 from ml_collections import config_dict
 
 # None stands for the published constant of the category, see flowad_jax/synthesis/nsa_constants.py.
@@ -60,5 +62,5 @@ def section(method: str, name: str | None = None) -> config_dict.ConfigDict:
     config.mask_threshold = 0.0
     # Folder of images that lend their material; empty: the other training images do.
     config.lenders = ""
-    config.update(_OPTIONS[name])
+    config.update(copy.deepcopy(_OPTIONS[name]))  # a placeholder would be one for all recipes
     return config

@@ -19,11 +19,17 @@ from flowad_jax.encoders.taps import choose_taps, spread
 from flowad_jax.errors import UserError
 from flowad_jax.synthesis import cutpaste, mixture, nsa
 
-RECIPES = sorted(
-    path.stem
-    for path in (Path(__file__).parents[1] / "configs").glob("*.py")
-    if "def get_config" in path.read_text()
-)
+CONFIGS = Path(__file__).parents[1] / "configs"
+FILES = {
+    path.relative_to(CONFIGS).with_suffix("").as_posix(): path.read_text()
+    for path in sorted(CONFIGS.rglob("*.py"))
+}
+RECIPES = [name for name, text in FILES.items() if "def get_config" in text]
+SHORT_NAMES = [name for name, text in FILES.items() if "import get_config" in text]
+
+
+def recipe(name):
+    return importlib.import_module(f"configs.{name}".replace("/", "."))
 
 
 def map_shapes(config):
@@ -46,9 +52,9 @@ def image_shape(config):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe_builds(name):
-    module = importlib.import_module(f"configs.{name}")
+    module = recipe(name)
     config = module.get_config()
-    assert f"configs/{name}.py" in module.__doc__
+    assert f"--config=configs/{name}.py" in module.__doc__
     data_set = sys.modules[lookup.find("flowad_jax.data", config.data.name).__module__]
     known = getattr(data_set, "CATEGORIES", (config.data.category,))
     assert {config.data.category, *config.data.category_sizes} <= set(known)
@@ -60,6 +66,15 @@ def test_recipe_builds(name):
     variables = jax.eval_shape(method.init, jax.random.key(0), maps)
     scales = len(config.encoder.taps or config.encoder.strides)
     assert len(variables["params"]) >= scales
+
+
+@pytest.mark.parametrize("name", SHORT_NAMES)
+def test_a_short_name_is_a_paper_recipe(name):
+    module = recipe(name)
+    system, data = name.split("_")
+    assert module.get_config.__module__.startswith(f"configs.papers.{system}_{data}_")
+    assert f"--config=configs/{name}.py" in module.__doc__
+    assert f"{module.get_config.__module__.replace('.', '/')}.py" in module.__doc__
 
 
 def test_pooling_halves_the_maps_of_a_recipe():
@@ -175,6 +190,15 @@ def test_published_values_are_keys_that_differ(name):
 def test_a_recipe_is_locked():
     with pytest.raises(AttributeError):
         base().train.epohcs = 3
+
+
+def test_recipes_share_no_values():
+    one = base("ssnf")
+    one.synthesis.background, one.encoder.taps = ((20, 20),), (1,)
+    other = base("ssnf")
+    assert (other.synthesis.background, other.encoder.taps) == (None, None)
+    with pytest.raises(TypeError):
+        other.synthesis.max_patches = "many"
 
 
 def test_lookup_imports_what_lives_elsewhere():

@@ -80,7 +80,11 @@ def left_to_recipe(found: Found, config: config_dict.ConfigDict) -> dict[str, An
     """What the checkpoint does not show and the recipe decides, by key."""
     flat = workdir.flatten(config.to_dict())
     settled = {f"method.{name}" for name in found.options}
-    return {key: flat[key] for key in (*UNSEEN[found.dialect], *_OF_IMAGES) if key not in settled}
+    own = f"data.category_sizes.{config.data.category}"
+    keys = (*UNSEEN[found.dialect], *_OF_IMAGES)
+    if own in flat:
+        keys = tuple(own if key == "data.image_size" else key for key in keys)
+    return {key: flat[key] for key in keys if key not in settled}
 
 
 def reordered(found: Found, order: tuple[int, ...]) -> dict[str, Any]:

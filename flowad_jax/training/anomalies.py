@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 from typing import Any
 
 from ml_collections import config_dict
@@ -9,8 +11,10 @@ from ml_collections import config_dict
 from flowad_jax.data import sources
 from flowad_jax.data.augment import Synthesis, lender_files
 from flowad_jax.errors import UserError
-from flowad_jax.synthesis import make
+from flowad_jax.synthesis import PUBLISHED, Constants, constants, make
 from flowad_jax.types import Method
+
+log = logging.getLogger("flowad_jax")
 
 
 def find(config: config_dict.ConfigDict, method: Method) -> Synthesis | None:
@@ -28,8 +32,12 @@ def find(config: config_dict.ConfigDict, method: Method) -> Synthesis | None:
             f"synthesis.name='{name}': method {config.method.name} learns from normal images "
             "alone: set synthesis.name to ''"
         )
+    given = _of_category(options, config.data)
+    synthesiser = make(name, **given)
+    if given.get("dataset") in PUBLISHED:
+        log.info("%s: %s", name, _described(given))
     return Synthesis(
-        make=make(name, **_of_category(options, config.data)),
+        make=synthesiser,
         arrangement=method.learns_from,
         mask_threshold=threshold,
         lenders=tuple(lender_files(lenders)) if lenders else (),
@@ -42,3 +50,21 @@ def _of_category(options: dict[str, Any], data: config_dict.ConfigDict) -> dict[
     if given.get("dataset") == "":
         given |= {"dataset": sources.plain(data.name), "category": data.category}
     return given
+
+
+def _described(given: dict[str, Any]) -> str:
+    """The constants that hold for a category with published ones, where they are not the usual."""
+    names = [field.name for field in dataclasses.fields(Constants)]
+    usual = dataclasses.asdict(Constants())
+    own = dataclasses.asdict(constants(given["dataset"], given["category"])) | given
+    changed = [f"{name} {_short(own[name])}" for name in names if own[name] != usual[name]]
+    place = f"constants of {given['dataset']}/{given['category']}"
+    return f"{place}: {', '.join(changed) or 'those of most textures'}"
+
+
+def _short(value: Any) -> str:
+    """A constant as it could be set in a config, with numbers to three digits."""
+    if isinstance(value, tuple | list):
+        inner = ", ".join(map(_short, value))
+        return f"({inner},)" if len(value) == 1 else f"({inner})"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

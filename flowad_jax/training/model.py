@@ -123,6 +123,13 @@ def _image_size(data: config_dict.ConfigDict, encoder: Encoder) -> int:
     if size % spec.multiple:
         near = max(1, round(size / spec.multiple)) * spec.multiple
         raise UserError(f"{key}={size}: {spec.name} takes multiples of {spec.multiple}, as {near}")
+    if size != data.image_size:
+        log.info(
+            "category %s: %d px instead of %d px (data.category_sizes)",
+            data.category,
+            size,
+            data.image_size,
+        )
     if spec.size not in (None, size):
         log.info("position codes of %d px are interpolated to %d px", spec.size, size)
     return size

@@ -185,3 +185,14 @@ def test_json_has_the_names_of_files_only(theirs, tmp_path):
     detector.convert(checkpoint, config, tmp_path / "run", say=quiet)
     stored = json.loads((tmp_path / "run" / "config.json").read_text())
     assert stored["encoder"]["weights"] == "encoder.safetensors"
+
+
+def test_what_is_left_to_the_recipe_is_the_size_of_its_category(theirs):
+    config, checkpoint = theirs
+    found, category = detector.read(checkpoint), config.data.category
+    settled = settings.settle(found, changed(config, **{"data.category_sizes.other": 64}))
+    assert "  data.image_size = 32\n" in detector.described(found, settled)
+    settled = settings.settle(found, changed(config, **{f"data.category_sizes.{category}": 64}))
+    text = detector.described(found, settled)
+    assert f"  data.category_sizes.{category} = 64\n" in text
+    assert "data.image_size" not in text

@@ -21,6 +21,8 @@ def test_a_category_has_its_own_size(tiny_config, caplog):
     with caplog.at_level(logging.INFO, "flowad_jax"):
         system = build(with_size(tiny_config, "part", 64))
     assert "3 good and 3 anomalous to test, at 64 px" in caplog.text
+    line = "category part: 64 px instead of 32 px (data.category_sizes)"
+    assert [record.message for record in caplog.records].count(line) == 1
     assert system.image_size == 64
     assert [shape.shape[1:3] for shape in system.feature_shapes] == [(16, 16), (8, 8)]
     (batch,) = system.calibration_loader.epoch(0)
@@ -36,8 +38,11 @@ def test_a_category_has_its_own_size(tiny_config, caplog):
     assert scores.pixel.shape == (6, 64, 64)
 
 
-def test_sizes_of_other_categories_do_not_matter(tiny_config):
-    assert build(with_size(tiny_config, "transistor", 64)).image_size == 32
+@pytest.mark.parametrize(("category", "size"), [("transistor", 64), ("part", 32)])
+def test_the_usual_size_is_not_worth_a_line(tiny_config, caplog, category, size):
+    with caplog.at_level(logging.INFO, "flowad_jax"):
+        assert build(with_size(tiny_config, category, size)).image_size == 32
+    assert "instead of" not in caplog.text
 
 
 @pytest.mark.parametrize("size", [0, -256, "big", 25.6])

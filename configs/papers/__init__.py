@@ -1,0 +1,17 @@
+"""The published settings, one recipe per system, data set and encoder: {system}_{data}_{encoder}.
+
+Each says what was published and by whom; `published.json` has the same figures by category. All of
+them differ from the papers in these points:
+
+- A tenth of the normal training images is held out, to set thresholds and to choose an epoch
+  without the test set; --config.data.holdout=0 trains on all, as the papers do.
+- The headline is the last epoch. The best epoch on the test set is the column `oracle`, one epoch
+  for all metrics (by image AUROC); authors often take the best one of each metric.
+- AUPRO up to 0.30 is exact. CFLOW-AD's and MSFlow's code steps through 1000 and 800 thresholds and
+  divides by the largest rate of false positives that it meets below 0.30.
+- Seeds are ours, and images that are not RGB are converted to it in every category.
+
+Not here: MSFlow on mini-ShanghaiTech (every fifth frame). Its inputs of 256 x 384 pixels are not
+square, and images are resized to squares here. A third party's notes of the paper give its pixel
+AUROC as 93.0.
+"""
