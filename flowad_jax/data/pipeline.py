@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Generator, Iterator
-from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -132,12 +131,11 @@ class Loader:
         """
         if self._processes:
             stream = self._stream_at(epoch * len(self) + start)
-            for _ in range(start, len(self)):
-                yield Batch(*next(stream))
+            for _ in range(start, len(self)):  # bytes pass between processes, not floats
+                yield self._normalised(next(stream))
             return
         plan = ((epoch, rows) for rows in self.rows(epoch, start))
-        with closing(threaded(self._arrays, plan, self._workers)) as batches:
-            yield from (Batch(*arrays) for arrays in batches)
+        yield from threaded(self._batch, plan, self._workers)
 
     def close(self) -> None:
         """Ends worker processes, if there are any; the next epoch starts new ones."""
@@ -186,18 +184,23 @@ class Loader:
     def _at(self, position: int) -> tuple[np.ndarray, ...]:
         """The arrays of a batch, counted from the beginning of the first epoch."""
         epoch, batch = divmod(position, len(self))
-        return self._arrays((epoch, next(self.rows(epoch, batch))))
+        return self._arrays(epoch, next(self.rows(epoch, batch)))
 
-    def _arrays(self, item: tuple[int, Rows]) -> tuple[np.ndarray, ...]:
-        """Image, mask, label and weight of this host's part of a batch."""
-        epoch, rows = item
+    def _batch(self, item: tuple[int, Rows]) -> Batch:
+        return self._normalised(self._arrays(*item))
+
+    def _normalised(self, arrays: tuple[np.ndarray, ...]) -> Batch:
+        image, *others = arrays
+        return Batch(transforms.normalize(image, self._mean, self._std), *others)
+
+    def _arrays(self, epoch: int, rows: Rows) -> tuple[np.ndarray, ...]:
+        """Image in bytes, mask, label and weight of this host's part of a batch."""
         visits, real = rows.visits[self._part], rows.weight[self._part] > 0
         # Padding repeats real images: blank ones may overflow a flow, and 0 * inf is not 0.
         made = {visit: self._visit(epoch, visit) for visit in dict.fromkeys(visits.tolist())}
         halves = zip(*(made[visit] for visit in visits.tolist()), strict=True)
         columns = zip(*(_columns(half, real) for half in halves), strict=True)
-        image, mask, label, weight = (np.concatenate(column) for column in columns)
-        return transforms.normalize(image, self._mean, self._std), mask, label, weight
+        return tuple(np.concatenate(column) for column in columns)
 
     def _visit(self, epoch: int, visit: int) -> tuple[Row, ...]:
         count = len(self.source)

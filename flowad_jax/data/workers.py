@@ -19,12 +19,13 @@ from flowad_jax.errors import UserError
 _ENDLESS = 2**40  # batches; no run is as long
 
 T = TypeVar("T")
+Made = TypeVar("Made")
 Arrays = tuple[np.ndarray, ...]
 
 
 def threaded(
-    make: Callable[[T], Arrays], plan: Iterator[T], threads: int
-) -> Generator[Arrays, None, None]:
+    make: Callable[[T], Made], plan: Iterator[T], threads: int
+) -> Generator[Made, None, None]:
     """Yields ``make(item)`` for every item of a plan, in order.
 
     At most ``threads + 1`` are prepared ahead. Closing the generator stops the threads.
@@ -39,7 +40,7 @@ def threaded(
         return
     pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")
     try:
-        waiting: deque[Future[Arrays]] = deque()
+        waiting: deque[Future[Made]] = deque()
         for item in plan:
             waiting.append(pool.submit(make, item))
             if len(waiting) > threads + 1:

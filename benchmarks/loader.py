@@ -1,0 +1,99 @@
+"""How many training images per second the loader makes, with threads and with processes.
+
+    python -m benchmarks.loader --config=configs/cflow_magnetic_tile.py \
+        --data_root=/path/to/magnetic_tile --output=loader.json
+
+Every kind of worker makes whole epochs of batches that nobody uses: decoded anew from files, or
+resized images kept in memory, as from the second epoch on. Kinds take turns, the first turn is
+left out; processes that are not asked make a few batches ahead and wait.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from ml_collections import config_dict
+
+from benchmarks import _common
+from flowad_jax.data.pipeline import Loader
+from flowad_jax.training.system import build
+
+KINDS = ("threads", "processes")
+PLACES = ("files", "memory")
+
+
+def loaders(config: config_dict.ConfigDict, workers: Sequence[int]) -> dict[tuple, Loader]:
+    """A loader for every place, kind and number of workers."""
+    made = {}
+    for place in PLACES:
+        for kind in KINDS:
+            for number in workers:
+                if kind == "threads" or number:
+                    config.data.cache_mb = 0 if place == "files" else 2048
+                    config.data.workers = number if kind == "threads" else 0
+                    config.data.processes = number if kind == "processes" else 0
+                    made[place, kind, number] = build(config).train_loader
+    return made
+
+
+def measure(config: config_dict.ConfigDict, workers: Sequence[int], turns: int) -> list[dict]:
+    """Returns a row ``{"from", "kind", "workers", "images_per_second"}`` for each."""
+    made = loaders(config, workers)
+    times: dict[tuple, list[float]] = {key: [] for key in made}
+    for turn in range(1 + turns):
+        for key, loader in made.items():
+            batches = loader.epoch(turn)
+            next(batches)  # what it takes to start is not throughput
+            started = time.perf_counter()
+            images = sum(float(batch.weight.sum()) for batch in batches)
+            times[key].append((time.perf_counter() - started) / images)
+    for loader in made.values():
+        loader.close()
+    return [
+        dict(zip(("from", "kind", "workers"), key, strict=True))
+        | {"images_per_second": 1 / statistics.median(own[1:])}
+        for key, own in times.items()
+    ]
+
+
+def text(rows: list[dict]) -> str:
+    """A table in Markdown: a row for each kind and number of workers."""
+    lines = ["| workers | from files | from memory |", "|---|---:|---:|"]
+    rates: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        name = f"{row['workers']} {row['kind']}" if row["workers"] else "none"
+        rates.setdefault(name, {})[row["from"]] = row["images_per_second"]
+    lines += [
+        f"| {name} | {own['files']:.0f} | {own['memory']:.0f} |" for name, own in rates.items()
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measures, prints the table and writes the rows."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--config", default="configs/cflow_magnetic_tile.py", help="recipe")
+    add("--data_root", help="folder of the images, where the recipe needs one")
+    add("--workers", default="0,1,2", help="numbers to try")
+    add("--turns", type=int, default=3, help="epochs of each, after one that warms up")
+    add("--output", help="JSON file")
+    options = parser.parse_args()
+    config = _common.recipe(options.config)
+    if options.data_root:
+        config.data.root = options.data_root
+    workers = [int(number) for number in options.workers.split(",")]
+    rows = measure(config, workers, options.turns)
+    print(text(rows))
+    if options.output:
+        _common.write(options.output, config=options.config, rows=rows)
+
+
+if __name__ == "__main__":
+    main()
