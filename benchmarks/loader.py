@@ -65,7 +65,10 @@ def text(rows: list[dict]) -> str:
     lines = ["| workers | from files | from memory |", "|---|---:|---:|"]
     rates: dict[str, dict[str, Any]] = {}
     for row in rows:
-        name = f"{row['workers']} {row['kind']}" if row["workers"] else "none"
+        kind = (
+            row["kind"] if row["workers"] > 1 else {"threads": "thread"}.get(row["kind"], "process")
+        )
+        name = f"{row['workers']} {kind}" if row["workers"] else "none"
         rates.setdefault(name, {})[row["from"]] = row["images_per_second"]
     lines += [
         f"| {name} | {own['files']:.0f} | {own['memory']:.0f} |" for name, own in rates.items()
