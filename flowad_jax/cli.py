@@ -17,6 +17,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections.config_flags import config_flags
 
+from flowad_jax import programs
 from flowad_jax.errors import UserError
 from flowad_jax.lookup import nearest
 from flowad_jax.training.workdir import flatten
@@ -50,6 +51,7 @@ def run(
         `require` where it is not.
     """
     _quiet_logging()
+    programs.keep()
 
     def guarded(argv: list[str]) -> None:
         if len(argv) > 1:

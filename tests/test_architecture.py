@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "flowad_jax"
 # Modules by layer, lowest first. Within a layer modules may import each other, unless APART.
 LAYERS = (
-    {"errors", "types", "ops", "convolution", "lookup", "files", "arguments"},
+    {"errors", "types", "ops", "convolution", "lookup", "files", "arguments", "programs"},
     {"weights"},
     {"flows", "encoders"},
     {"data", "synthesis"},
