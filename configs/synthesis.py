@@ -1,20 +1,18 @@
 """The section `synthesis`: how anomalies are made for the methods that learn from some."""
 
-import copy
-
 from ml_collections import config_dict
 
 # None stands for the published constant of the category, see flowad_jax/synthesis/nsa_constants.py.
-_CONSTANTS = {
-    "texture": config_dict.placeholder(bool),
-    "background": config_dict.placeholder(tuple),  # ((brightness, tolerance), ...)
-    "rows": config_dict.placeholder(tuple),  # bounds of half the height, shares of the image
-    "columns": config_dict.placeholder(tuple),  # bounds of half the width
-    "factors": config_dict.placeholder(tuple),  # bounds of the scaling of a patch
-    "min_object": config_dict.placeholder(float),  # share of a patch that must be object
-    "min_overlap": config_dict.placeholder(float),  # share of it that must land on the object
-    "max_patches": config_dict.placeholder(int),
-    "logistic": config_dict.placeholder(tuple),  # slope and midpoint of logistic-intensity
+_CONSTANTS: dict[str, type] = {
+    "texture": bool,
+    "background": tuple,  # ((brightness, tolerance), ...)
+    "rows": tuple,  # bounds of half the height, shares of the image
+    "columns": tuple,  # bounds of half the width
+    "factors": tuple,  # bounds of the scaling of a patch
+    "min_object": float,  # share of a patch that must be object
+    "min_overlap": float,  # share of it that must land on the object
+    "max_patches": int,
+    "logistic": tuple,  # slope and midpoint of logistic-intensity
 }
 
 _OPTIONS = {
@@ -32,7 +30,6 @@ _OPTIONS = {
         "retries": 4,  # further attempts after one that changed nothing; the reference has none
         "filter_scale": 1.0,  # size of the median filters relative to the published one
         "legacy_shift": False,  # the reference blends odd patches one column to the right
-        **_CONSTANTS,
     },
     "cutpaste": {
         "kinds": ("patch", "scar"),
@@ -62,5 +59,7 @@ def section(method: str, name: str | None = None) -> config_dict.ConfigDict:
     config.mask_threshold = 0.0
     # Folder of images that lend their material; empty: the other training images do.
     config.lenders = ""
-    config.update(copy.deepcopy(_OPTIONS[name]))  # a placeholder would be one for all recipes
+    config.update(_OPTIONS[name])
+    for key, kind in _CONSTANTS.items() if name == "nsa" else ():
+        config[key] = config_dict.placeholder(kind)
     return config
