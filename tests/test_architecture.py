@@ -9,7 +9,17 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "flowad_jax"
 # Modules by layer, lowest first. Within a layer modules may import each other, unless APART.
 LAYERS = (
-    {"errors", "types", "ops", "convolution", "lookup", "files", "arguments", "programs"},
+    {
+        "errors",
+        "types",
+        "ops",
+        "convolution",
+        "lookup",
+        "files",
+        "arguments",
+        "programs",
+        "parallel",
+    },
     {"weights"},
     {"flows", "encoders"},
     {"data", "synthesis"},

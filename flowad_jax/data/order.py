@@ -31,7 +31,7 @@ class Order:
 
     Attributes:
       labels: (N,) int32, of the records.
-      batch_size: visits per batch.
+      batch_size: visits per batch; may exceed those of an epoch, and rows pad the rest.
       repeat: visits of every record in an epoch.
       seed: of the shuffling.
       shuffle: draw a new order for each epoch.

@@ -33,8 +33,7 @@ class Loader:
       source: the records; its ``labels``, ``kinds`` and ``paths`` are in the order of an epoch
         that is not shuffled.
       image_size: side of the images and masks.
-      batch_size: images per batch, at most the visits of an epoch. Synthetic versions that are
-        put beside them are not counted.
+      part: the rows of a batch that this host makes.
     """
 
     def __init__(
@@ -54,6 +53,7 @@ class Loader:
         workers: int = 2,
         processes: int = 0,
         shard: tuple[int, int] = (0, 1),
+        multiple: int = 1,
         sharpen: float = 0.0,
         share_sharpening: bool = False,
         repeat: int = 1,
@@ -78,6 +78,7 @@ class Loader:
           processes: worker processes instead of the threads, if not 0. They stay until `close`,
             and each has its share of ``cache_bytes``.
           shard: number of this host among so many; of every batch it makes its equal part.
+          multiple: batches are filled up to a multiple of so many rows, of weight 0.
           sharpen: probability that an image is sharpened.
           share_sharpening: sharpen the image that lends material to synthesis with its target.
           repeat: visits of every record in an epoch, each with random numbers of its own.
@@ -101,10 +102,9 @@ class Loader:
             if drop_last:
                 raise UserError(f"{sizes} and drop_last leaves no batch: lower it or turn it off")
             _log.warning("%s: using %d", sizes, visits)
-        self._order = Order(
-            source.labels, min(batch_size, visits), repeat, seed, shuffle, drop_last
-        )
-        self._part = _part(self._order.batch_size, *shard)
+        size = -(-min(batch_size, visits) // multiple) * multiple
+        self._order = Order(source.labels, size, repeat, seed, shuffle, drop_last)
+        self.part = _part(size, *shard)
         self.source = source
         self.image_size = image_size
         self._mean, self._std = mean, std
@@ -114,7 +114,7 @@ class Loader:
 
     @property
     def batch_size(self) -> int:
-        """Images per batch, of all hosts."""
+        """Images per batch, of all hosts; synthetic versions beside them are not counted."""
         return self._order.batch_size
 
     def __len__(self) -> int:
@@ -164,7 +164,7 @@ class Loader:
             Order(self.source.labels, size, shuffle=False),
             Augmentation(),
         )
-        plain._part, plain._processes, plain._stream = _part(size, 0, 1), 0, None
+        plain.part, plain._processes, plain._stream = _part(size, 0, 1), 0, None
         return plain
 
     def forget_images(self) -> None:
@@ -195,7 +195,7 @@ class Loader:
 
     def _arrays(self, epoch: int, rows: Rows) -> tuple[np.ndarray, ...]:
         """Image in bytes, mask, label and weight of this host's part of a batch."""
-        visits, real = rows.visits[self._part], rows.weight[self._part] > 0
+        visits, real = rows.visits[self.part], rows.weight[self.part] > 0
         # Padding repeats real images: blank ones may overflow a flow, and 0 * inf is not 0.
         made = {visit: self._visit(epoch, visit) for visit in dict.fromkeys(visits.tolist())}
         halves = zip(*(made[visit] for visit in visits.tolist()), strict=True)

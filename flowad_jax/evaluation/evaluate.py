@@ -5,6 +5,7 @@ Flows run on the device; what comes back to the host are the small likelihood ma
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -14,9 +15,10 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 from tqdm import tqdm
 
-from flowad_jax import ops
+from flowad_jax import ops, parallel
 from flowad_jax.errors import UserError
 from flowad_jax.lookup import check_choice
+from flowad_jax.parallel import Devices
 from flowad_jax.types import Batch, Calibration, Method, Scores, Tree
 
 IMAGE_SCORES = ("method", "max", "top")
@@ -67,11 +69,17 @@ class Evaluator:
         self._top = top
         self._forward = jax.jit(method.log_probs)
 
+    def on(self, devices: Devices) -> Evaluator:
+        """The same on several devices, each of which sees its images alone."""
+        spread = copy.copy(self)
+        spread._forward = jax.jit(devices.by_rows(self._method.log_probs))
+        return spread
+
     def log_probs(
         self, variables: Mapping[str, Tree], maps: tuple[jax.Array, ...]
     ) -> tuple[np.ndarray, ...]:
         """Likelihood maps (B, h, w) of all scales for one batch of feature maps."""
-        return tuple(np.asarray(scale) for scale in self._forward(variables, maps))
+        return tuple(parallel.gather(scale) for scale in self._forward(variables, maps))
 
     def likelihoods(
         self,
@@ -92,10 +100,10 @@ class Evaluator:
         masks: list[np.ndarray] = []
         with tqdm(total=total, desc=title, unit="img", disable=None, leave=False) as bar:
             for feature_maps, batch in features:
-                real = np.asarray(batch.weight) > 0
+                real = parallel.gather(batch.weight) > 0
                 out = self.log_probs(variables, feature_maps)
                 maps.append(tuple(scale[real] for scale in out))
-                masks.append(np.asarray(batch.mask)[real])
+                masks.append(parallel.gather(batch.mask)[real])
                 bar.update(int(real.sum()))
         scales = tuple(np.concatenate(scale) for scale in zip(*maps, strict=True))
         return Likelihoods(scales, np.concatenate(masks))

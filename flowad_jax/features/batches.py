@@ -18,6 +18,7 @@ import numpy as np
 
 from flowad_jax.data.pipeline import Loader
 from flowad_jax.features.store import Maps, Store
+from flowad_jax.parallel import ALONE, Devices
 from flowad_jax.types import Batch, Encoder, Tree
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -83,9 +84,10 @@ class Encoded:
 
     seconds = 0.0
 
-    def __init__(self, encode: Encode, variables: Tree, loader: Loader):
-        """Takes what `make_encode` returns, the encoder's weights, and the images."""
+    def __init__(self, encode: Encode, variables: Tree, loader: Loader, devices: Devices = ALONE):
+        """Takes what `make_encode` returns, the encoder's weights, the images and the devices."""
         self._encode, self._variables, self._loader = encode, variables, loader
+        self._devices = devices
         self.waited = 0.0
 
     def __len__(self) -> int:
@@ -99,7 +101,7 @@ class Encoded:
         """
         self.waited = 0.0
         with closing(self._loader.epoch(epoch, start)) as batches:
-            for batch in _placed(self._timed(batches)):
+            for batch in self._placed(self._timed(batches)):
                 maps = self._encode(self._variables, batch.image)
                 yield tuple(x.astype(jnp.float32) for x in maps), batch._replace(image=None)
 
@@ -112,15 +114,14 @@ class Encoded:
                 return
             yield batch
 
-
-def _placed(batches: Iterator[Batch], ahead: int = 1) -> Iterator[Batch]:
-    """Yields batches whose images are on the device, with ``ahead`` more on their way there."""
-    waiting: deque[Batch] = deque()
-    for batch in batches:
-        waiting.append(batch._replace(image=jax.device_put(batch.image)))
-        if len(waiting) > ahead:
-            yield waiting.popleft()
-    yield from waiting
+    def _placed(self, batches: Iterator[Batch], ahead: int = 1) -> Iterator[Batch]:
+        """Yields batches that are on the devices, with ``ahead`` more on their way there."""
+        waiting: deque[Batch] = deque()
+        for batch in batches:
+            waiting.append(self._devices.split(batch, self._loader.batch_size))
+            if len(waiting) > ahead:
+                yield waiting.popleft()
+        yield from waiting
 
 
 class Cached:
@@ -133,6 +134,7 @@ class Cached:
         loader: Loader,
         rows: np.ndarray | None = None,
         seconds: float = 0.0,
+        devices: Devices = ALONE,
     ):
         """Hands out what a store holds.
 
@@ -142,14 +144,16 @@ class Cached:
           loader: gives the order; its images are not decoded.
           rows: rows of the store that the loader's records are; None if they are the same.
           seconds: what it took to fill the store.
+          devices: share the batches.
         """
+        self._devices = devices
         self._store, self._masks, self._loader = store, masks, loader
         self._rows = np.arange(len(loader.source)) if rows is None else rows
         self.seconds, self.waited = seconds, 0.0
 
     def of(self, loader: Loader, rows: np.ndarray) -> Cached:
         """Features of a loader whose records are the given rows of this one's."""
-        return Cached(self._store, self._masks, loader, self._rows[rows])
+        return Cached(self._store, self._masks, loader, self._rows[rows], devices=self._devices)
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -158,9 +162,11 @@ class Cached:
     def epoch(self, epoch: int, start: int = 0) -> Generator[tuple[Maps, Batch], None, None]:
         """Yields maps and batches."""
         for rows in self._loader.rows(epoch, start):
-            index = self._rows[rows.records]
-            mask = self._masks.take(index, rows.weight > 0)
-            yield self._store.take(index), Batch(None, mask, rows.label, rows.weight)
+            records, label, weight, _ = (x[self._loader.part] for x in rows)
+            index = self._rows[records]
+            mask = self._masks.take(index, weight > 0)
+            made = self._store.take(index), Batch(None, mask, label, weight)
+            yield self._devices.split(made, self._loader.batch_size)
 
 
 class Masks:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
 
 from flowad_jax.errors import UserError
 from flowad_jax.types import TrainState
@@ -145,5 +146,5 @@ def _echoes_silenced() -> Iterator[None]:
 def _abstract(leaf: Any) -> Any:
     if not hasattr(leaf, "shape"):
         return leaf
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
+    place = getattr(leaf, "sharding", None) or SingleDeviceSharding(jax.devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)

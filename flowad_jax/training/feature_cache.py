@@ -94,7 +94,8 @@ class _Cache:
             seconds,
             f"in {self._folder}" if place == "disk" else f"in memory of the {place}",
         )
-        return Cached(store, images.masks, loader, seconds=seconds)
+        devices = self._system.devices
+        return Cached(store, images.masks, loader, seconds=seconds, devices=devices)
 
     def _on_disk(self, images: _Images) -> DiskStore | None:
         """Maps of an earlier run, or new ones; None if there is no room."""

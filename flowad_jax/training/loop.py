@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import config_dict
 from tqdm import tqdm
 
+from flowad_jax import parallel
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation.fitted import from_json, to_json
 from flowad_jax.training import feature_cache, scoring, state, summary, workdir
@@ -42,9 +44,16 @@ def train(config: config_dict.ConfigDict, directory: str | Path) -> dict[str, An
     """
     system = build(config)
     state.check(system)  # before anything is written
-    path = workdir.claim(directory, config)
-    with closing(Checkpoints(path)) as checkpoints, Signals() as signals:
-        return _Run(system, path, checkpoints, signals).finish()
+    path = Path(directory).absolute()
+    if parallel.is_first():
+        workdir.claim(path, config)
+    parallel.wait("workdir")
+    with (
+        parallel.outputs(path) as outputs,
+        closing(Checkpoints(path)) as checkpoints,
+        Signals() as signals,
+    ):
+        return _Run(system, outputs, checkpoints, signals).finish()
 
 
 class _Run:
@@ -59,16 +68,23 @@ class _Run:
         self.steps_per_epoch = len(system.train_loader)
         self.end = Position(self.config.epochs - 1, self.steps_per_epoch)
         self.step = make_train_step(
-            system.method, system.optimizer, system.schedule, self.config.clip_norm
+            system.method,
+            system.optimizer,
+            system.schedule,
+            self.config.clip_norm,
+            system.devices,
         )
         self.loss = make_loss(system.method)
         self.features = system.features
         self.meta: dict[str, Any]
         if checkpoints.latest is None:
-            self.state, self.position = state.fresh(system), Position(0, 0)
+            self.state = system.devices.everywhere(state.fresh(system))
+            self.position = Position(0, 0)
             self.meta = {"encoder_sha256": system.encoder.source["sha256"], "epoch_seconds": []}
         else:
-            self.state, self.position, self.meta = state.restored(system, checkpoints)
+            self.state, self.position, self.meta = state.restored(
+                system, checkpoints, system.devices
+            )
             log.info("resuming at epoch %d, batch %d", *self.position)
 
     def finish(self) -> dict[str, Any]:
@@ -116,7 +132,7 @@ class _Run:
                 pending.append(metrics)
                 self.bar.update(self.system.train_loader.images(index))
                 # After the very last step there is nothing to stop; see `_after_epoch`.
-                if self.signals.received and self.position != self.end:
+                if self.position != self.end and parallel.any_host(self.signals.received):
                     self._show(metrics, index)
                     self._stop_if_asked()
         if pending:
@@ -138,10 +154,11 @@ class _Run:
         self.bar.set_postfix(loss=f"{float(metrics['loss']):.4f}", refresh=False)
 
     def _stop_if_asked(self) -> None:
-        if not self.signals.received:
+        received = parallel.any_host(self.signals.received)
+        if not received:
             return
         self.checkpoints.save(self.state, self.position, self.meta)
-        raise Interrupted(self.signals.received, self.position, self.path)
+        raise Interrupted(received, self.position, self.path)
 
     def _log_epoch(self, metrics: list[dict[str, jax.Array]], seconds: float) -> None:
         host = jax.device_get(metrics)
@@ -182,6 +199,6 @@ class _Run:
         if self.features.holdout is None:
             return {}
         with closing(self.features.holdout.epoch(0)) as batches:
-            parts = [(self.loss(self.state, *pair), np.sum(pair[1].weight)) for pair in batches]
+            parts = [(self.loss(self.state, *pair), jnp.sum(pair[1].weight)) for pair in batches]
         losses, weights = zip(*jax.device_get(parts), strict=True)
         return {"holdout_loss": float(np.average(losses, weights=weights))}

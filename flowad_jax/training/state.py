@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from flowad_jax.errors import UserError
+from flowad_jax.parallel import ALONE, Devices
 from flowad_jax.training import converted
 from flowad_jax.training.checkpoint import Checkpoints, Position
 from flowad_jax.training.model import Model
@@ -32,7 +33,9 @@ def fresh(model: Model) -> TrainState:
     return init_state(model.method, model.optimizer, maps, model.config.seed)
 
 
-def of_workdir(model: Model, path: Path) -> tuple[TrainState, Position, dict[str, Any]]:
+def of_workdir(
+    model: Model, path: Path, devices: Devices = ALONE
+) -> tuple[TrainState, Position, dict[str, Any]]:
     """Reads the state that a workdir ended with, whether it was trained here or converted.
 
     Raises:
@@ -40,19 +43,21 @@ def of_workdir(model: Model, path: Path) -> tuple[TrainState, Position, dict[str
     """
     if not converted.is_converted(path):
         with closing(Checkpoints(path)) as checkpoints:
-            return restored(model, checkpoints)
+            return restored(model, checkpoints, devices)
     state, meta = converted.load(path, variable_shapes(model))
     _check_encoder(model, meta)
-    return state, Position(model.config.train.epochs, 0), meta
+    return devices.everywhere(state), Position(model.config.train.epochs, 0), meta
 
 
-def restored(model: Model, checkpoints: Checkpoints) -> tuple[TrainState, Position, dict[str, Any]]:
-    """Reads the newest checkpoint of a run of this model.
+def restored(
+    model: Model, checkpoints: Checkpoints, devices: Devices = ALONE
+) -> tuple[TrainState, Position, dict[str, Any]]:
+    """Reads the newest checkpoint of a run of this model onto the devices.
 
     Raises:
       UserError: there is none, or it was trained on other encoder weights.
     """
-    state, position, meta = checkpoints.restore(fresh(model))
+    state, position, meta = checkpoints.restore(devices.everywhere(fresh(model)))
     _check_encoder(model, meta)
     return state, position, meta
 

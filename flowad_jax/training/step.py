@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from flowad_jax.parallel import ALONE, Devices
 from flowad_jax.training.optim import Adam
 from flowad_jax.training.schedules import Schedule
 from flowad_jax.types import Batch, Method, Phase, TrainState, Tree
@@ -29,17 +30,26 @@ def init_state(
 
 
 def make_train_step(
-    method: Method, optimizer: Adam, schedule: Schedule, clip_norm: float = 0.0
+    method: Method,
+    optimizer: Adam,
+    schedule: Schedule,
+    clip_norm: float = 0.0,
+    devices: Devices = ALONE,
 ) -> Callable[[TrainState, tuple[jax.Array, ...], Batch], tuple[TrainState, Metrics]]:
     """Returns what `make_maps_step` does, jitted.
 
     The old state is donated: do not use it after the call.
     """
-    return jax.jit(make_maps_step(method, optimizer, schedule, clip_norm), donate_argnums=0)
+    step = make_maps_step(method, optimizer, schedule, clip_norm, devices)
+    return jax.jit(step, donate_argnums=0)
 
 
 def make_maps_step(
-    method: Method, optimizer: Adam, schedule: Schedule, clip_norm: float = 0.0
+    method: Method,
+    optimizer: Adam,
+    schedule: Schedule,
+    clip_norm: float = 0.0,
+    devices: Devices = ALONE,
 ) -> Callable[[TrainState, tuple[jax.Array, ...], Batch], tuple[TrainState, Metrics]]:
     """Returns the step on feature maps, not jitted: ``(state, maps, batch) -> (state, metrics)``.
 
@@ -52,6 +62,7 @@ def make_maps_step(
       optimizer: steps every parameter group.
       schedule: learning rate by image batch.
       clip_norm: bound on the norm of the gradients of one step, see `clip`; 0 for none.
+      devices: share the rows of every gradient step.
     """
 
     def maps_step(state: TrainState, maps: tuple[jax.Array, ...], batch: Batch):
@@ -59,6 +70,7 @@ def make_maps_step(
         learning_rate = schedule(state.step)
         reports = {}
         for phase in method.phases(state.constants, maps, batch, rng):
+            phase = phase._replace(minibatches=devices.spread(phase.minibatches))
             state, report = _run_phase(state, phase, optimizer, learning_rate, clip_norm)
             reports["+".join(phase.trains)] = (report, phase.active)
         metrics = _metrics(reports) | {"learning_rate": learning_rate}

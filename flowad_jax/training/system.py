@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from ml_collections import config_dict
 
-from flowad_jax import lookup
+from flowad_jax import lookup, parallel
 from flowad_jax.data import sources
 from flowad_jax.data.pipeline import Loader
 from flowad_jax.data.record import Source
@@ -19,8 +19,10 @@ from flowad_jax.data.subset import evenly_spaced, few_shot, held_out
 from flowad_jax.evaluation import native
 from flowad_jax.features import placement
 from flowad_jax.features.batches import Encoded, FeatureSets
+from flowad_jax.parallel import Devices
 from flowad_jax.training import anomalies
 from flowad_jax.training.model import Model, build_model, call, checked
+from flowad_jax.types import Tree
 
 log = logging.getLogger("flowad_jax")
 
@@ -36,6 +38,7 @@ class System(Model):
       calibration_loader: batches of some training images, as they are.
       calibration_rows: indices of these images among the training images.
       holdout_loader: batches of the normal images that are not trained on, or None.
+      devices: share the batches.
     """
 
     train: Source
@@ -46,6 +49,7 @@ class System(Model):
     calibration_loader: Loader
     calibration_rows: np.ndarray
     holdout_loader: Loader | None
+    devices: Devices
 
     @cached_property
     def native_masks(self) -> list[np.ndarray]:
@@ -68,7 +72,12 @@ class System(Model):
         )
 
     def _encoded(self, loader: Loader) -> Encoded:
-        return Encoded(self.encode, self.encoder.variables, loader)
+        return Encoded(self.encode, self._variables, loader, self.devices)
+
+    @cached_property
+    def _variables(self) -> Tree:
+        """The encoder's weights on all devices."""
+        return self.devices.everywhere(self.encoder.variables)
 
     @property
     def schedule(self) -> Callable:
@@ -107,16 +116,20 @@ def build(config: config_dict.ConfigDict) -> System:
     normal, size = evenly_spaced(train, config.eval.calibration_images), config.eval.batch_size
     train_loader = _train_loader(model, train)
     placement.check(config, train_loader.deterministic)
+    devices = parallel.devices(train_loader.batch_size)
+    model = replace(model, evaluator=model.evaluator.on(devices))
+    share = {"multiple": devices.count, "shard": parallel.host()}
     return System(
         **vars(model),
         train=train,
         holdout=holdout,
         test=test,
         train_loader=train_loader,
-        test_loader=_loader(model, test, size),
-        calibration_loader=_loader(model, normal, size),
+        test_loader=_loader(model, test, size, **share),
+        calibration_loader=_loader(model, normal, size, **share),
         calibration_rows=normal.indices,
-        holdout_loader=_loader(model, holdout, size) if len(holdout) else None,
+        holdout_loader=_loader(model, holdout, size, **share) if len(holdout) else None,
+        devices=devices,
     )
 
 
@@ -152,6 +165,7 @@ def _train_loader(model: Model, source: Source) -> Loader:
         synthesis=anomalies.find(model.config, model.method),
         drop_last=data.drop_last,
         processes=data.processes,
+        shard=parallel.host(),
     )
 
 
