@@ -97,6 +97,8 @@ def base(
     config.train.eval_every = 8  # epochs between evaluations; the last epoch always is
     config.train.checkpoint_every = 8  # epochs between checkpoints; the last epoch always is
 
+    config.train.plan_memory = True  # tell before the first step what will be on the device
+
     # Features of images that are never augmented are computed once and kept: on the "device", in
     # memory of the "host", on "disk", wherever they fit first ("auto"), or not at all ("off").
     config.cache = config_dict.ConfigDict()

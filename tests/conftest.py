@@ -67,6 +67,7 @@ def tiny_config(image_root):
     config.train.batch_size = 4
     config.train.eval_every = 2
     config.train.checkpoint_every = 1
+    config.train.plan_memory = False
     config.eval.pictures_per_kind = 1
     config.eval.report_images = 0
     return config

@@ -47,6 +47,11 @@ class Checkpoints:
         self._manager.close()
 
     @property
+    def folder(self) -> Path:
+        """The workdir."""
+        return self._workdir
+
+    @property
     def latest(self) -> int | None:
         """Step of the newest complete checkpoint, or None."""
         return self._manager.latest_step()

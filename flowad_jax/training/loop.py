@@ -17,7 +17,8 @@ from tqdm import tqdm
 from flowad_jax import parallel
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation.fitted import from_json, to_json
-from flowad_jax.training import feature_cache, scoring, state, summary, workdir
+from flowad_jax.training import feature_cache, memory_plan, scoring, state, summary, workdir
+from flowad_jax.training import logging as metrics_log
 from flowad_jax.training.checkpoint import Checkpoints, Position
 from flowad_jax.training.interrupt import Interrupted, Signals
 from flowad_jax.training.logging import MetricsLog
@@ -48,7 +49,11 @@ def train(config: config_dict.ConfigDict, directory: str | Path) -> dict[str, An
     if parallel.is_first():
         workdir.claim(path, config)
     parallel.wait("workdir")
+    plan = memory_plan.make(system) if config.train.plan_memory else None
+    if plan:
+        memory_plan.show(plan)
     with (
+        memory_plan.told(plan),
         parallel.outputs(path) as outputs,
         closing(Checkpoints(path)) as checkpoints,
         Signals() as signals,
@@ -105,7 +110,7 @@ class _Run:
                     disable=None,
                 )
             )
-            scored = None
+            scored = self._owed()
             while self.position.epoch < self.config.epochs:
                 self._epoch()
                 scored = self._after_epoch()
@@ -122,6 +127,7 @@ class _Run:
         epoch, first = self.position
         started = time.perf_counter()
         pending: list[dict[str, jax.Array]] = []
+        earlier = self.meta.pop("steps", [])  # of this epoch, before the run was stopped
         with closing(self.features.train.epoch(epoch, first)) as batches:
             for index, (maps, batch) in enumerate(batches, start=first):
                 self.state, metrics = self.step(self.state, maps, batch)
@@ -134,22 +140,24 @@ class _Run:
                 # After the very last step there is nothing to stop; see `_after_epoch`.
                 if self.position != self.end and parallel.any_host(self.signals.received):
                     self._show(metrics, index)
+                    self.meta["steps"] = earlier + _numbers(pending)
                     self._stop_if_asked()
+        seconds = time.perf_counter() - started
         if pending:
             self._show(pending[-1], self.steps_per_epoch - 1)
-            seconds = time.perf_counter() - started
-            if first == 0:
-                self.meta["epoch_seconds"].append(round(seconds, 3))
-            self._log_epoch(pending, seconds)
+        if first == 0:
+            self.meta["epoch_seconds"].append(round(seconds, 3))
+        self._log_epoch(earlier + _numbers(pending), len(pending), seconds)
         self.position = Position(epoch + 1, 0)
 
     def _show(self, metrics: dict[str, jax.Array], index: int) -> None:
         if not bool(metrics["finite"]):
-            bad = [k for k, v in metrics.items() if k.startswith("loss/") and not np.isfinite(v)]
-            where = f"epoch {self.position.epoch}, batch {index}"
+            epoch = self.position.epoch
+            step = epoch * self.steps_per_epoch + index + 1
             raise UserError(
-                f"training became NaN or infinite at {where} ({', '.join(bad) or 'parameters'}): "
-                f"lower train.learning_rate; the last checkpoint in {self.path} is kept"
+                f"training became NaN or infinite in step {step} (epoch {epoch}, batch {index}), "
+                f"{_culprits(metrics)}: lower train.learning_rate; the last checkpoint in "
+                f"{self.checkpoints.folder} is kept"
             )
         self.bar.set_postfix(loss=f"{float(metrics['loss']):.4f}", refresh=False)
 
@@ -160,18 +168,30 @@ class _Run:
         self.checkpoints.save(self.state, self.position, self.meta)
         raise Interrupted(received, self.position, self.path)
 
-    def _log_epoch(self, metrics: list[dict[str, jax.Array]], seconds: float) -> None:
-        host = jax.device_get(metrics)
-        means = {k: float(np.mean([m[k] for m in host])) for k in host[0]}
-        images = len(host) / self.steps_per_epoch * self.system.images_per_epoch
+    def _log_epoch(self, steps: list[dict[str, float]], here: int, seconds: float) -> None:
+        """Writes means over all steps of an epoch, of which so many took these seconds."""
+        means = {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
+        images = here / self.steps_per_epoch * self.system.images_per_epoch
         values = {
-            **{k: v for k, v in means.items() if k != "finite"},
-            "learning_rate": float(host[-1]["learning_rate"]),
+            **means,
+            "learning_rate": steps[-1]["learning_rate"],
             "seconds": round(seconds, 3),
             "seconds_waited": round(self.features.train.waited, 3),
             "images_per_second": round(images / seconds, 2),
         }
         self.log.write("train", int(self.state.step), self.position.epoch + 1, values)
+
+    def _owed(self) -> Scored | None:
+        """Makes up for an evaluation that came to nothing between a checkpoint and its row."""
+        done = self.position.epoch
+        if self.position.batch or not done or not self._evaluates(done):
+            return None
+        rows = metrics_log.read(self.path)
+        known = any(row["kind"] == "eval" and row["epoch"] == done for row in rows)
+        return None if known else self._evaluate()
+
+    def _evaluates(self, done: int) -> bool:
+        return done == self.config.epochs or done % self.config.eval_every == 0
 
     def _after_epoch(self) -> Scored | None:
         done, last = self.position.epoch, self.position.epoch == self.config.epochs
@@ -180,9 +200,11 @@ class _Run:
             self.meta["fitted"] = to_json(fitted)
         if last or done % self.config.checkpoint_every == 0:
             self.checkpoints.save(self.state, self.position, self.meta)
-        if not (last or done % self.config.eval_every == 0):
-            return None
-        scored = self._score()
+        return self._evaluate() if self._evaluates(done) else None
+
+    def _evaluate(self) -> Scored:
+        """Scores the test images and writes it down."""
+        done, scored = self.position.epoch, self._score()
         values = scored.metrics | self._holdout_loss()
         form = self.system.config.eval.scoring
         self.log.write("eval", int(self.state.step), done, values, scoring=form)
@@ -202,3 +224,24 @@ class _Run:
             parts = [(self.loss(self.state, *pair), jnp.sum(pair[1].weight)) for pair in batches]
         losses, weights = zip(*jax.device_get(parts), strict=True)
         return {"holdout_loss": float(np.average(losses, weights=weights))}
+
+
+def _numbers(metrics: list[dict[str, jax.Array]]) -> list[dict[str, float]]:
+    """What steps reported, as numbers that a checkpoint can keep."""
+    host = jax.device_get(metrics)
+    return [
+        {name: float(value) for name, value in step.items() if not name.startswith("finite")}
+        for step in host
+    ]
+
+
+def _culprits(metrics: dict[str, jax.Array]) -> str:
+    """The phases and parameter groups of a step that are not finite."""
+    losses = [k for k, v in metrics.items() if k.startswith("loss/") and not np.isfinite(v)]
+    groups = [k for k, v in metrics.items() if k.startswith("finite/") and not v]
+    found = {"phase": losses, "parameters of": groups}
+    return ", ".join(
+        f"{title} {', '.join(name.partition('/')[2] for name in names)}"
+        for title, names in found.items()
+        if names
+    )

@@ -54,8 +54,9 @@ def make_maps_step(
     """Returns the step on feature maps, not jitted: ``(state, maps, batch) -> (state, metrics)``.
 
     Metrics are ``learning_rate``, the mean ``loss`` over all gradient steps, ``loss/<groups>`` of
-    each phase beside whatever else it reports, and ``finite``, false as soon as a loss or a
-    parameter is not. Losses are per dimension where a phase says how many it has.
+    each phase beside whatever else it reports, ``finite/<group>`` of the parameters, and
+    ``finite``, false as soon as a loss or a parameter is not. Losses are per dimension where a
+    phase says how many it has.
 
     Args:
       method: gives the phases.
@@ -74,7 +75,10 @@ def make_maps_step(
             state, report = _run_phase(state, phase, optimizer, learning_rate, clip_norm)
             reports["+".join(phase.trains)] = (report, phase.active)
         metrics = _metrics(reports) | {"learning_rate": learning_rate}
-        metrics["finite"] = jnp.isfinite(metrics["loss"] + optax.tree.norm(state.params))
+        for group, params in state.params.items():
+            metrics[f"finite/{group}"] = jnp.isfinite(optax.tree.norm(params))
+        finite = [value for name, value in metrics.items() if name.startswith("finite/")]
+        metrics["finite"] = jnp.isfinite(metrics["loss"]) & jnp.all(jnp.stack(finite))
         return state._replace(step=state.step + 1), metrics
 
     return maps_step

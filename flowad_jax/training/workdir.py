@@ -20,7 +20,7 @@ LEDGER = "sweep.json"  # instead of the config, where the folder holds several r
 SECTIONS = {"seed", "sweep", "data", "synthesis", "encoder", "method", "train", "cache", "eval"}
 # Sections and keys that change what is reported, or where things are kept, but not what is
 # trained: a resumed run may differ in them.
-FREE = ("eval", "cache.place", "cache.memory_mb", "cache.folder")
+FREE = ("eval", "train.plan_memory", "cache.place", "cache.memory_mb", "cache.folder")
 
 
 def claim(path: str | Path, config: config_dict.ConfigDict) -> Path:

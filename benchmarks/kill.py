@@ -1,0 +1,160 @@
+"""Kills a training at random moments and compares its end with one that was left alone.
+
+    python -m benchmarks.kill --kills=20 --output=kill.json
+    python -m benchmarks.kill --kills=20 --config=configs/ssnf_textures.py
+
+One run goes through. Others, of the same config, are killed with SIGKILL again and again and
+started anew until they end: after a random time, and every third time while a checkpoint is being
+written. In the end parameters, optimizer, metrics and logs (without the times in them) must be the
+same to the last bit, and no kill may cost a complete checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orbax.checkpoint as ocp
+
+from benchmarks import _common
+
+# Small enough to end within a minute, large enough to write several checkpoints.
+SHORT = {
+    "data.image_size": 64,
+    "train.epochs": 6,
+    "train.checkpoint_every": 1,
+    "train.eval_every": 2,
+    "eval.report_images": 0,
+    "eval.pictures_per_kind": 0,
+}
+TIMES = ("seconds", "seconds_waited", "images_per_second")
+EVERY_THIRD = 3
+
+
+def start(config: str, workdir: Path, overrides: list[str]) -> subprocess.Popen:
+    """Starts a training, or goes on with it."""
+    short = [f"--config.{key}={value}" for key, value in SHORT.items()]
+    command = [sys.executable, "train.py", f"--config={config}", f"--workdir={workdir}"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*command, *short, *overrides], **quiet)
+
+
+def finish(process: subprocess.Popen) -> None:
+    """Waits for a run that must end well."""
+    _, said = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"the run failed: {said.strip().splitlines()[-1:]}")
+
+
+def steps(workdir: Path) -> list[int]:
+    """The complete checkpoints of a run."""
+    folders = (workdir / "checkpoints").glob("*")
+    return sorted(int(folder.name) for folder in folders if folder.name.isdigit())
+
+
+def unfinished(workdir: Path) -> set[tuple[str, int]]:
+    """Folders of checkpoints that are being written, or that an earlier kill left behind."""
+    found = set()
+    for folder in (workdir / "checkpoints").glob("*.orbax-checkpoint-tmp*"):
+        with contextlib.suppress(FileNotFoundError):  # it was renamed meanwhile
+            found.add((folder.name, folder.stat().st_ino))
+    return found
+
+
+def kill(process: subprocess.Popen, workdir: Path, seconds: float, at_checkpoint: bool) -> str:
+    """Kills a run after some time, or while it writes its next checkpoint; says which."""
+    left = time.monotonic() + seconds
+    before = unfinished(workdir)
+    while process.poll() is None:
+        if time.monotonic() > left and not at_checkpoint:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            return "moment"
+        if at_checkpoint and unfinished(workdir) - before:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            return "checkpoint"
+        time.sleep(0.0005 if at_checkpoint else 0.01)
+    finish(process)
+    return "ended"
+
+
+def end(workdir: Path) -> dict[str, Any]:
+    """All that a finished run is compared by."""
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    with ocp.PyTreeCheckpointer() as reader:
+        state = reader.restore(workdir / "checkpoints" / str(steps(workdir)[-1]) / "state")
+    return {
+        "state": state,
+        "columns": json.loads((workdir / "results.json").read_text())["columns"],
+        "log": [{k: v for k, v in row.items() if k not in TIMES} for row in rows],
+    }
+
+
+def differences(one: Any, other: Any, name: str = "") -> list[str]:
+    """Names of whatever is not the same to the last bit."""
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        return [d for key in one for d in differences(one[key], other[key], f"{name}/{key}")]
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = enumerate(zip(one, other, strict=True))
+        return [d for i, pair in pairs for d in differences(*pair, f"{name}/{i}")]
+    same = np.asarray(one).tobytes() == np.asarray(other).tobytes()
+    return [] if same and type(one) is type(other) else [name]
+
+
+def measure(config: str, kills: int, seed: int, overrides: list[str]) -> dict[str, Any]:
+    """Kills until the number is reached and the run under way has ended."""
+    rng, count = random.Random(seed), {"moment": 0, "checkpoint": 0, "ended": 0}
+    lost, wrong = 0, []
+    with tempfile.TemporaryDirectory() as folder:
+        alone = Path(folder) / "alone"
+        for name in ("warm-up", "alone"):  # the first one compiles
+            started = time.monotonic()
+            finish(start(config, Path(folder) / name, overrides))
+        length, expected = time.monotonic() - started, end(alone)
+        while sum(count.values()) - count["ended"] < kills:
+            workdir, outcome = Path(folder) / f"killed{count['ended']}", ""
+            while outcome != "ended":
+                done = sum(count.values()) - count["ended"]
+                enough = done >= kills
+                before = steps(workdir)
+                process = start(config, workdir, overrides)
+                wait = float("inf") if enough else rng.uniform(0, length)
+                outcome = kill(process, workdir, wait, not enough and done % EVERY_THIRD == 2)
+                count[outcome] += 1
+                lost += bool(before) and steps(workdir)[-1:] < before[-1:]
+                print(f"{outcome}: {workdir.name}, checkpoints {steps(workdir)}", flush=True)
+            wrong += differences(expected, end(workdir))
+    return {"kills": count, "lost": lost, "different": wrong, "seconds_alone": length}
+
+
+def main() -> None:
+    """Measures, prints and writes the figures; fails if anything was lost or differs."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--config", default="configs/quickstart.py", help="recipe")
+    add("--kills", type=int, default=20)
+    add("--seed", type=int, default=0, help="of the moments")
+    add("--output", help="JSON file")
+    options, overrides = parser.parse_known_args()
+    found = measure(options.config, options.kills, options.seed, overrides)
+    print(json.dumps(found, indent=2))
+    if options.output:
+        _common.write(options.output, config=options.config, **found)
+    raise SystemExit(bool(found["lost"] or found["different"]))
+
+
+if __name__ == "__main__":
+    main()
