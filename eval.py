@@ -12,6 +12,8 @@ from absl import flags
 
 from flowad_jax import cli
 
+cli.define_hosts()
+flags.adopt_module_key_flags(cli)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run made by train.py.")
 _SCORING = flags.DEFINE_string(
     "scoring",
@@ -34,13 +36,14 @@ def main() -> None:
     from flowad_jax.training import sweep
     from flowad_jax.training.summary import evaluate_workdir, headline
 
+    cli.join_hosts()
     path = str(_WORKDIR.value)
     if sweep.read(Path(path)):
         print(sweep.headline(sweep.evaluate(path, _SCORING.value, _RATE.value)))
         print(f"table: {path}/results.md")
         return
-    print(headline(evaluate_workdir(path, _SCORING.value, _RATE.value)))
-    print(f"results and pictures: {path}/results.md, {path}/report.html")
+    cli.say(headline(evaluate_workdir(path, _SCORING.value, _RATE.value)))
+    cli.say(f"results and pictures: {path}/results.md, {path}/report.html")
 
 
 if __name__ == "__main__":

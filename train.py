@@ -10,6 +10,7 @@ r"""Trains a defect detector, or resumes one that was stopped.
 The workdir receives checkpoints, metrics.jsonl, TensorBoard events, results.json, results.md,
 images/ and report.html. Ctrl-C saves; the same command resumes. With data.category=all or lists
 in config.sweep every combination is a run in a folder of its own, and results.md is their table.
+All devices of the machine share the work; docs/clusters.md tells about several machines.
 """
 
 from absl import flags
@@ -17,6 +18,7 @@ from absl import flags
 from flowad_jax import cli
 
 _CONFIG = cli.define_config()
+cli.define_hosts()
 flags.adopt_module_key_flags(cli)
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; created if needed, resumed if it holds this run."
@@ -29,6 +31,7 @@ def main() -> None:
     from flowad_jax.training.loop import train
     from flowad_jax.training.summary import headline
 
+    cli.join_hosts()
     if sweep.wanted(_CONFIG.value):
         several = sweep.run(_CONFIG.value, str(_WORKDIR.value))
         print(sweep.headline(several))
@@ -36,8 +39,8 @@ def main() -> None:
         sweep.require_all(several)
         return
     results = train(_CONFIG.value, str(_WORKDIR.value))
-    print(headline(results))
-    print(f"results and pictures: {_WORKDIR.value}/results.md, {_WORKDIR.value}/report.html")
+    cli.say(headline(results))
+    cli.say(f"results and pictures: {_WORKDIR.value}/results.md, {_WORKDIR.value}/report.html")
 
 
 if __name__ == "__main__":

@@ -37,6 +37,36 @@ def define_config() -> flags.FlagHolder:
     )
 
 
+def define_hosts() -> None:
+    """Defines the flags by which the processes of a job on several hosts find each other."""
+    flags.DEFINE_boolean(
+        "distributed",
+        False,
+        "This process is one of a job on several hosts, one per host; the cluster says which "
+        "(SLURM, Open MPI, GKE, Cloud TPU).",
+    )
+    flags.DEFINE_string("coordinator", None, "HOST:PORT of host 0, where no cluster says it.")
+    flags.DEFINE_integer("hosts", None, "How many there are, where no cluster says it.")
+    flags.DEFINE_integer("host", None, "The number of this one, from 0, where no cluster says it.")
+
+
+def join_hosts() -> None:
+    """Joins the other hosts, if the flags of `define_hosts` say that there are some."""
+    values = flags.FLAGS
+    if values.distributed or values.coordinator:
+        from flowad_jax import parallel
+
+        parallel.initialise(values.coordinator, values.hosts, values.host)
+
+
+def say(text: str) -> None:
+    """Prints, on one host of a job."""
+    from flowad_jax import parallel
+
+    if parallel.is_first():
+        print(text)
+
+
 def run(
     main: Callable[[], None],
     required: Iterable[str] = (),

@@ -128,8 +128,8 @@ def told(plan: Plan | None) -> Iterator[None]:
 
 def _remedy(plan: Plan) -> str:
     smaller = min(plan.largest_batch, plan.batch_size // 2 // plan.devices * plan.devices)
-    words = f"set train.batch_size to {smaller}" if smaller else "a single image may be too much"
-    return f"{words}, or lower data.image_size, or take a smaller encoder"
+    less = "lower data.image_size or take a smaller encoder"
+    return f"set train.batch_size to {smaller}, {less}" if smaller else less
 
 
 def _inputs(system: System, size: int) -> tuple[tuple[jax.ShapeDtypeStruct, ...], Any]:

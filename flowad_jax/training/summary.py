@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from flowad_jax import parallel
 from flowad_jax.evaluation import conformal, metrics, pictures, results
 from flowad_jax.evaluation import report as html
 from flowad_jax.training import converted, state, workdir
@@ -125,7 +126,8 @@ def _evaluate(path: Path, scoring: str | None, rate: float | None) -> dict[str, 
     if position.epoch < config.train.epochs:
         log.warning("training stopped in epoch %d of %d", position.epoch, config.train.epochs)
     scored = score_as_asked(system, restored, system.features)
-    return report(system, path, timing_of(meta), scored)
+    with parallel.outputs(path) as outputs:
+        return report(system, outputs, timing_of(meta), scored)
 
 
 def timing_of(meta: dict[str, Any]) -> dict[str, Any]:

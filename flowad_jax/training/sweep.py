@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import config_dict
 
-from flowad_jax import files
+from flowad_jax import files, parallel
 from flowad_jax.data import sources
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation import comparison
@@ -116,6 +116,8 @@ def run(config: config_dict.ConfigDict, directory: str | Path) -> dict[str, Any]
       UserError: the folder belongs to something else, or cannot be written.
       Interrupted: a signal asked to stop; the same command goes on.
     """
+    if parallel.host()[1] > 1:
+        raise UserError("several runs are for one host: on a cluster start a job for each of them")
     path, planned = Path(directory).absolute(), members(config)
     if (path / workdir.CONFIG).exists():
         raise UserError(f"{path} holds a single run: use another --workdir for several")
