@@ -55,7 +55,10 @@ class Devices:
         """Puts the same arrays on every device; all hosts must have the same."""
         if self.mesh is None:
             return tree
-        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
+        place = NamedSharding(self.mesh, PartitionSpec())
+        if jax.process_count() == 1:
+            return jax.device_put(tree, place)
+        return jax.tree.map(partial(_copied, place=place), tree)
 
     def split(self, tree: Tree, batch_size: int) -> Tree:
         """Gives every device its rows of a batch.
@@ -106,6 +109,13 @@ class Devices:
         return jax.shard_map(
             function, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec(DATA), check_vma=False
         )
+
+
+def _copied(leaf: Any, place: NamedSharding) -> jax.Array:
+    """A global array of what every host has whole."""
+    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_copied(jax.random.key_data(leaf), place))
+    return jax.make_array_from_process_local_data(place, np.asarray(leaf))
 
 
 ALONE = Devices()

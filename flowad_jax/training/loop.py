@@ -208,7 +208,8 @@ class _Run:
         values = scored.metrics | self._holdout_loss()
         form = self.system.config.eval.scoring
         self.log.write("eval", int(self.state.step), done, values, scoring=form)
-        self.bar.write(f"epoch {done}: {summary.one_line(scored.metrics)}")
+        if parallel.is_first():
+            self.bar.write(f"epoch {done}: {summary.one_line(scored.metrics)}")
         return scored
 
     def _score(self) -> Scored:

@@ -1,6 +1,5 @@
 """One device, eight devices, two processes: the same parameters, losses and metrics."""
 
-import json
 import os
 import socket
 import subprocess
@@ -11,6 +10,7 @@ import pytest
 
 from flowad_jax import parallel
 from flowad_jax.errors import UserError
+from flowad_jax.training import logging as metrics_log
 from tests.training import shared_run
 
 METHODS = ("cflow", "sanflow", "msflow", "ssnf")
@@ -49,10 +49,7 @@ def assert_same(folder, alone, methods, devices):
         scale = np.max(np.abs(expected[name]), initial=1e-3)
         np.testing.assert_allclose(found[name], expected[name], 0, 2e-4 * scale, err_msg=name)
     for method in methods:
-        rows = [
-            [json.loads(line) for line in (path / method / "metrics.jsonl").open()]
-            for path in (folder, alone)
-        ]
+        rows = [metrics_log.read(path / method) for path in (folder, alone)]
         for one, other in zip(*rows, strict=True):
             for key in (key for key in one if key.startswith(("loss", "holdout"))):
                 np.testing.assert_allclose(one[key], other[key], rtol=2e-5, err_msg=key)
