@@ -23,6 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -108,6 +109,8 @@ def differences(one: Any, other: Any, name: str = "") -> list[str]:
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         pairs = enumerate(zip(one, other, strict=True))
         return [d for i, pair in pairs for d in differences(*pair, f"{name}/{i}")]
+    if isinstance(one, jax.Array) and jax.dtypes.issubdtype(one.dtype, jax.dtypes.prng_key):
+        return differences(*map(jax.random.key_data, (one, other)), name)
     same = np.asarray(one).tobytes() == np.asarray(other).tobytes()
     return [] if same and type(one) is type(other) else [name]
 
