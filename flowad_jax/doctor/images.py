@@ -10,11 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from flowad_jax.data import _files
-from flowad_jax.data.record import GOOD, Source, read_mask
+from flowad_jax.data.record import GOOD, Record, Source, read_mask
 from flowad_jax.errors import UserError
 
 _THREADS = 4
@@ -94,51 +95,54 @@ class Reader:
 
     def _look(self, index: int) -> Seen:
         path, kind = self._source.paths[index], self._source.kinds[index]
-        found, faults = self._image(index)
-        if kind != GOOD and self._masks and self._whole:
-            marks, unread = self._listed_mask(index)
-            found |= marks
-            faults += unread
-        elif kind != GOOD and self._masks and (mask := self._mask_file(Path(path))):
-            marks, unread = self._mask(mask)
-            found |= marks
-            faults += unread
+        if kind == GOOD or not self._masks:
+            record, faults = self._record(self._source, index)
+            found: dict[str, Any] = {}
+        elif self._whole is None:
+            record, found, faults = self._with_guessed_mask(index)
+        else:
+            record, found, faults = self._with_listed_mask(self._whole, index)
+        if record is not None:
+            found |= _facts(path, record)
         return Seen(self._split, path, kind, **found, faults=tuple(faults))
 
-    def _image(self, index: int) -> tuple[dict[str, Any], list[UserError]]:
-        path = self._source.paths[index]
+    def _with_listed_mask(
+        self, whole: Source, index: int
+    ) -> tuple[Record | None, dict[str, Any], list[UserError]]:
+        """An image and the mask that the layout knows, whatever and however many its files are."""
+        path = Path(whole.paths[index])
+        record, faults = self._record(whole, index)
+        if record is not None:
+            return record, _marks(path, record.mask) if whole.has_masks else {}, faults
+        record, unread = self._record(self._source, index)  # is it the image or its mask?
+        return record, {"mask": path}, unread or faults
+
+    def _with_guessed_mask(
+        self, index: int
+    ) -> tuple[Record | None, dict[str, Any], list[UserError]]:
+        record, faults = self._record(self._source, index)
+        mask = self._mask_file(Path(self._source.paths[index]))
+        if mask is None:
+            return record, {}, faults
+        found, unread = self._mask(mask)
+        return record, found, faults + unread
+
+    def _record(self, source: Source, index: int) -> tuple[Record | None, list[UserError]]:
+        path = source.paths[index]
         try:
-            record = self._source[index]
+            return source[index], []
         except UserError as error:
-            return {}, [error]
+            return None, [error]
         except Exception as error:  # a source of someone else's, or an option that cannot work
             reason = str(error) or type(error).__name__
-            return {}, [UserError(f"cannot read '{path}': {reason}; replace or remove it")]
-        shape, size = record.image.shape, record.image.shape[1::-1]
-        digest = hashlib.sha256(repr(shape).encode() + record.image.tobytes()).digest()
-        found: dict[str, Any] = {"size": size, "checksum": digest}
-        if Path(path).is_file():
-            found["mode"] = _mode(path)
-        return found, []
-
-    def _listed_mask(self, index: int) -> tuple[dict[str, Any], list[UserError]]:
-        """The mask that the layout knows, whatever and however many its files are."""
-        assert self._whole is not None
-        try:
-            mask = self._whole[index].mask
-        except UserError as error:
-            return {"mask": Path(self._whole.paths[index])}, [error]
-        if not self._whole.has_masks:
-            return {}, []
-        path = Path(self._whole.paths[index])
-        return {"mask": path, "mask_size": mask.shape[::-1], "marked": bool(mask.any())}, []
+            return None, [UserError(f"cannot read '{path}': {reason}; replace or remove it")]
 
     def _mask(self, path: Path) -> tuple[dict[str, Any], list[UserError]]:
         try:
             mask = read_mask(path, self._threshold)
         except UserError as error:
             return {"mask": path}, [error]
-        return {"mask": path, "mask_size": mask.shape[::-1], "marked": bool(mask.any())}, []
+        return _marks(path, mask), []
 
     def _mask_file(self, image: Path) -> Path | None:
         """Looks wherever one of the package's layouts keeps masks."""
@@ -161,6 +165,18 @@ class Reader:
     @cached_property
     def _images(self) -> set[str]:
         return set(self._source.paths)
+
+
+def _facts(path: str, record: Record) -> dict[str, Any]:
+    """What the image of a record shows, with or without a file behind it."""
+    pixels = record.image
+    digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
+    found: dict[str, Any] = {"size": pixels.shape[1::-1], "checksum": digest}
+    return found | ({"mode": _mode(path)} if Path(path).is_file() else {})
+
+
+def _marks(path: Path, mask: np.ndarray) -> dict[str, Any]:
+    return {"mask": path, "mask_size": mask.shape[::-1], "marked": bool(mask.any())}
 
 
 def _mode(path: str) -> str:
