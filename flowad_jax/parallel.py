@@ -61,7 +61,7 @@ class Devices:
         return jax.tree.map(partial(_copied, place=place), tree)
 
     def split(self, tree: Tree, batch_size: int) -> Tree:
-        """Gives every device its rows of a batch.
+        """Gives every device its rows of a batch; a single one gets what it computes with later.
 
         Args:
           tree: arrays whose first axis are rows, of this host's part of the batch; None stays.
@@ -69,10 +69,14 @@ class Devices:
             clean images and below them their synthetic versions.
         """
         if self.mesh is None:
-            return jax.tree.map(jax.device_put, tree)
+            return tree
         if jax.process_count() == 1:
             return jax.device_put(tree, self._rows)
         return jax.tree.map(partial(self._join, size=batch_size // jax.process_count()), tree)
+
+    def send(self, array: Any) -> jax.Array:
+        """Starts to move an array to the device, unless `split` has done so."""
+        return jax.device_put(array) if self.mesh is None else array
 
     def _join(self, part: Any, size: int) -> jax.Array:
         """A global array of the parts of all hosts; what is stacked in a part stays stacked."""

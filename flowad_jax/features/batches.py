@@ -118,7 +118,8 @@ class Encoded:
         """Yields batches that are on the devices, with ``ahead`` more on their way there."""
         waiting: deque[Batch] = deque()
         for batch in batches:
-            waiting.append(self._devices.split(batch, self._loader.batch_size))
+            batch = self._devices.split(batch, self._loader.batch_size)
+            waiting.append(batch._replace(image=self._devices.send(batch.image)))
             if len(waiting) > ahead:
                 yield waiting.popleft()
         yield from waiting
