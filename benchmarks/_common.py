@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import importlib.util
 import json
@@ -27,6 +28,28 @@ def recipe(path: str) -> config_dict.ConfigDict:
     except FileNotFoundError:
         raise SystemExit(f"--config={path}: no such file") from None
     return module.get_config()
+
+
+def parser(doc: str | None, config: str) -> argparse.ArgumentParser:
+    """The command line of a benchmark of the loader, with a recipe as default."""
+    made = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = made.add_argument
+    add("--config", default=config, help="recipe")
+    add("--data_root", help="folder of the images, where the recipe needs one")
+    add("--workers", default="0,1,2", help="numbers to try")
+    add("--turns", type=int, default=3, help="epochs of each, after one that warms up")
+    add("--output", help="JSON file")
+    return made
+
+
+def asked(options: argparse.Namespace) -> tuple[config_dict.ConfigDict, list[int]]:
+    """The recipe and the numbers of workers that the flags of `parser` name."""
+    config = recipe(options.config)
+    if options.data_root:
+        config.data.root = options.data_root
+    return config, [int(number) for number in options.workers.split(",")]
 
 
 def write(path: str, **measured: Any) -> None:

@@ -10,7 +10,6 @@ left out; processes that are not asked make a few batches ahead and wait.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from benchmarks import _common
 from flowad_jax.data.pipeline import Loader
 from flowad_jax.training.system import build
 
-KINDS = ("threads", "processes")
+KINDS = {"threads": "thread", "processes": "process"}
 PLACES = ("files", "memory")
 
 
@@ -65,9 +64,7 @@ def text(rows: list[dict]) -> str:
     lines = ["| workers | from files | from memory |", "|---|---:|---:|"]
     rates: dict[str, dict[str, Any]] = {}
     for row in rows:
-        kind = (
-            row["kind"] if row["workers"] > 1 else {"threads": "thread"}.get(row["kind"], "process")
-        )
+        kind = row["kind"] if row["workers"] > 1 else KINDS[row["kind"]]
         name = f"{row['workers']} {kind}" if row["workers"] else "none"
         rates.setdefault(name, {})[row["from"]] = row["images_per_second"]
     lines += [
@@ -78,20 +75,9 @@ def text(rows: list[dict]) -> str:
 
 def main() -> None:
     """Measures, prints the table and writes the rows."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--config", default="configs/cflow_magnetic_tile.py", help="recipe")
-    add("--data_root", help="folder of the images, where the recipe needs one")
-    add("--workers", default="0,1,2", help="numbers to try")
-    add("--turns", type=int, default=3, help="epochs of each, after one that warms up")
-    add("--output", help="JSON file")
+    parser = _common.parser(__doc__, "configs/cflow_magnetic_tile.py")
     options = parser.parse_args()
-    config = _common.recipe(options.config)
-    if options.data_root:
-        config.data.root = options.data_root
-    workers = [int(number) for number in options.workers.split(",")]
+    config, workers = _common.asked(options)
     rows = measure(config, workers, options.turns)
     print(text(rows))
     if options.output:

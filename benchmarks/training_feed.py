@@ -9,7 +9,6 @@ than encoder and gradient step alone.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import statistics
 import time
@@ -171,21 +170,12 @@ def text(rows: list[dict], found: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measures, prints the table and the verdict, and writes both."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = _common.parser(__doc__, "configs/ssnf_textures.py")
+    parser.add_argument(
+        "--batches", type=int, default=6, help="batches for encoder and gradient step alone"
     )
-    add = parser.add_argument
-    add("--config", default="configs/ssnf_textures.py", help="recipe")
-    add("--data_root", help="folder of the images, where the recipe needs one")
-    add("--workers", default="0,1,2", help="numbers of threads to try")
-    add("--turns", type=int, default=3, help="epochs of each, after one that warms up")
-    add("--batches", type=int, default=6, help="batches for encoder and gradient step alone")
-    add("--output", help="JSON file")
     options = parser.parse_args()
-    config = _common.recipe(options.config)
-    if options.data_root:
-        config.data.root = options.data_root
-    workers = [int(number) for number in options.workers.split(",")]
+    config, workers = _common.asked(options)
     rows = measure(config, workers, options.batches, options.turns)
     found = verdict(rows)
     print(text(rows, found))

@@ -25,7 +25,7 @@ from flowad_jax.errors import LayoutError, UserError
 from flowad_jax.lookup import nearest
 
 SPLITS = ("train", "test")
-_MASK_RULES = ("auto", "require", "none")
+MASK_RULES = ("auto", "require", "none")
 _LABELS = {GOOD: 0, UNKNOWN: -1}  # of other kinds, which are anomalous, it is 1
 _LISTED = 20  # names in an error message, so that it stays one readable line
 
@@ -155,6 +155,18 @@ def images(folder: Path, suffixes: Sequence[str] | None = None) -> list[Path]:
     return [p for p in _visible(folder) if p.suffix.lower() in suffixes and p.is_file()]
 
 
+def entries(folder: Path, kind: str) -> list[Entry]:
+    """All images directly inside a folder, which are of one kind.
+
+    Raises:
+      LayoutError: there are none.
+    """
+    files = images(folder)
+    if not files:
+        raise LayoutError(f"no images in '{folder}': unpack the set again")
+    return [Entry(file, kind) for file in files]
+
+
 def _visible(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
@@ -179,7 +191,7 @@ def attach_masks(
     Raises:
       UserError: an anomalous image lacks a mask that the rule asks for.
     """
-    check_choice("data.options.masks", rule, _MASK_RULES)
+    check_choice("data.options.masks", rule, MASK_RULES)
     joined = [
         Entry(e.path, e.kind, () if e.kind in _LABELS else _parts(masks))
         for e, masks in zip(entries, found, strict=True)

@@ -24,10 +24,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from flowad_jax.data import _files, folder
-from flowad_jax.data._files import Entry, FileSource
+from flowad_jax.data._files import FileSource
 from flowad_jax.data.about import About
 from flowad_jax.data.record import GOOD, UNKNOWN
-from flowad_jax.errors import LayoutError, UserError
+from flowad_jax.errors import UserError
 from flowad_jax.lookup import nearest
 
 ABOUT = About(
@@ -82,9 +82,8 @@ def build(
     if category not in CATEGORIES:
         raise UserError(f"MVTec AD 2 has no category {category!r}: {nearest(category, CATEGORIES)}")
     where = folder.category_folder(_files.check_root(root), category)
-    entries = [
-        entry for name, kind in _FOLDERS[split].items() for entry in _entries(where / name, kind)
-    ]
+    listed = (_files.entries(where / name, kind) for name, kind in _FOLDERS[split].items())
+    entries = [entry for of_kind in listed for entry in of_kind]
     truth = where / _PUBLIC / "ground_truth" / "bad"
     by_stem = {file.stem: file for file in _files.images(truth)}
     found = [by_stem.get(f"{entry.path.stem}_mask") for entry in entries]
@@ -94,10 +93,3 @@ def build(
 def categories(root: str | Path) -> list[str]:
     """Those of the eight categories that are present, sorted."""
     return [name for name in folder.categories(root) if name in CATEGORIES]
-
-
-def _entries(images: Path, kind: str) -> list[Entry]:
-    files = _files.images(images)
-    if not files:
-        raise LayoutError(f"no images in '{images}': unpack the set again")
-    return [Entry(file, kind) for file in files]

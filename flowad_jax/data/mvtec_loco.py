@@ -20,10 +20,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from flowad_jax.data import _files, folder
-from flowad_jax.data._files import Entry, FileSource
+from flowad_jax.data._files import FileSource
 from flowad_jax.data.about import About
 from flowad_jax.data.record import GOOD
-from flowad_jax.errors import LayoutError, UserError
+from flowad_jax.errors import UserError
 from flowad_jax.lookup import nearest
 
 ABOUT = About(
@@ -66,7 +66,9 @@ def build(
         fix = nearest(category, CATEGORIES)
         raise UserError(f"MVTec LOCO AD has no category {category!r}: {fix}")
     where = folder.category_folder(_files.check_root(root), category)
-    entries = [entry for kind in _KINDS[split] for entry in _entries(where / split / kind)]
+    entries = [
+        entry for kind in _KINDS[split] for entry in _files.entries(where / split / kind, kind)
+    ]
     truth = where / "ground_truth"
     found = [_files.images(truth / entry.kind / entry.path.stem) for entry in entries]
     return FileSource(_files.attach_masks(entries, found, masks), mask_threshold=mask_threshold)
@@ -75,10 +77,3 @@ def build(
 def categories(root: str | Path) -> list[str]:
     """Those of the five categories that are present, sorted."""
     return [name for name in folder.categories(root) if name in CATEGORIES]
-
-
-def _entries(kind: Path) -> list[Entry]:
-    files = _files.images(kind)
-    if not files:
-        raise LayoutError(f"no images in '{kind}': unpack the set again")
-    return [Entry(file, kind.name) for file in files]

@@ -160,10 +160,8 @@ class Loader:
         """Returns a loader of all records as they are, which shares the decoded images."""
         plain = copy.copy(self)
         size = min(self.batch_size, len(self.source))
-        plain._order, plain._augmentation = (
-            Order(self.source.labels, size, shuffle=False),
-            Augmentation(),
-        )
+        plain._order = Order(self.source.labels, size, shuffle=False)
+        plain._augmentation = Augmentation()
         plain.part, plain._processes, plain._stream = _part(size, 0, 1), 0, None
         return plain
 

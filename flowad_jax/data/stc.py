@@ -36,7 +36,6 @@ ABOUT = About(
 )
 CATEGORIES = tuple(f"{number:02d}" for number in range(1, 13))
 _ARCHIVE = "shanghaitech"
-_MASKS = ("require", "auto", "none")
 
 
 def build(
@@ -66,7 +65,7 @@ def build(
         or sizes of frames and masks differ, frames of another quality are there.
     """
     _files.check_choice("split", split, _files.SPLITS)
-    _files.check_choice("data.options.masks", masks, _MASKS)
+    _files.check_choice("data.options.masks", masks, _files.MASK_RULES)
     _check(category, every, quality)
     path = _root(root)
     if split == "test":

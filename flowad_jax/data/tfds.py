@@ -31,7 +31,12 @@ _AGAIN = "prepare it again with python -m flowad_jax.data --prepare"
 
 def folder(root: str | Path, name: str, category: str) -> Path:
     """Where a prepared category lies."""
-    return Path(root).expanduser() / f"flowad_{name}" / (category or _UNNAMED) / VERSION
+    return Path(root).expanduser() / f"flowad_{name}" / config_name(category) / VERSION
+
+
+def config_name(category: str) -> str:
+    """How TFDS calls a category."""
+    return category or _UNNAMED
 
 
 def builder_of(name: str, original: Callable[..., Source]) -> Callable[..., Source]:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from flowad_jax import files
 from flowad_jax.data import sources
 from flowad_jax.data.record import Record, Source
-from flowad_jax.data.tfds import VERSION, folder
+from flowad_jax.data.tfds import PREFIX, VERSION, config_name, folder
 from flowad_jax.errors import UserError
 
 
@@ -52,7 +52,7 @@ def prepare(
     options = defaults | options
     place = folder(target, name, category)
     if place.is_dir():  # reading it finds whatever is wrong with it
-        sources.build(f"tfds:{name}", target, category, "test", **options)
+        sources.build(f"{PREFIX}{name}", target, category, "test", **options)
         return place
     splits = {split: _split(name, root, category, split, options) for split in _splits(name)}
     with files.writing(Path(target)):
@@ -85,7 +85,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder):
         target: str | Path,
     ) -> None:
         self._made, self._options = made, options
-        config = tfds.core.BuilderConfig(name=category or "default", description=category)
+        config = tfds.core.BuilderConfig(name=config_name(category), description=category)
         super().__init__(data_dir=str(target), file_format="array_record", config=config)
 
     def _info(self) -> tfds.core.DatasetInfo:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from flowad_jax import files
-from flowad_jax.evaluation.results import COLUMNS, METRICS
+from flowad_jax.evaluation.results import COLUMNS, METRICS, markdown_table
 
 SHOWN = ("last", "validation", "oracle")
 Run = Mapping[str, Any]
@@ -121,7 +121,7 @@ def _table(runs: Sequence[Run], mean: Mapping[str, Any]) -> str:
     missing = f" of {mean['runs']} of {mean['of']} runs" * (mean["runs"] < mean["of"])
     values = (_percent(value["mean"], value["std"]) for value in mean["metrics"].values())
     rows.append([f"**mean{missing}**", *(f"**{value}**" for value in values)])
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return markdown_table(rows)
 
 
 def _over_seeds(values: Iterable[float | None]) -> str:

@@ -124,7 +124,7 @@ def _metric_table(
     for metric, reason in reasons.items():
         by_reason.setdefault(reason, []).append(METRICS.get(metric, metric))
     notes = [f"No {'; '.join(names)}: {_cell(reason)}." for reason, names in by_reason.items()]
-    return "\n\n".join([_rows(rows), *notes])
+    return "\n\n".join([markdown_table(rows), *notes])
 
 
 def _percent(fraction: float | None) -> str:
@@ -142,7 +142,7 @@ def _scalars(results: Mapping[str, Any]) -> dict[str, Any]:
 
 def _table(entries: Mapping[str, Any]) -> str:
     """Names and values; tables inside tables get dotted names."""
-    return _rows([["", ""], ["---", "---"], *_flat(entries)])
+    return markdown_table([["", ""], ["---", "---"], *_flat(entries)])
 
 
 def _flat(entries: Mapping[str, Any], prefix: str = "") -> Iterator[list[str]]:
@@ -153,7 +153,8 @@ def _flat(entries: Mapping[str, Any], prefix: str = "") -> Iterator[list[str]]:
             yield [_cell(f"{prefix}{key}"), _cell(value)]
 
 
-def _rows(rows: Iterable[Iterable[str]]) -> str:
+def markdown_table(rows: Iterable[Iterable[str]]) -> str:
+    """Rows of cells, the first of them the head and the second its rule, in Markdown."""
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 

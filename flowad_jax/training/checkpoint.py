@@ -32,11 +32,14 @@ class Checkpoints:
 
     Orbax writes into a temporary folder and renames it, so that an interrupted or failed write
     leaves the earlier checkpoints as they were.
+
+    Attributes:
+      workdir: the folder that holds theirs.
     """
 
     def __init__(self, workdir: Path):
         """Opens the folder below ``workdir``; it is created at the first save."""
-        self._workdir = workdir
+        self.workdir = workdir
         options = ocp.CheckpointManagerOptions(
             max_to_keep=2, create=True, enable_async_checkpointing=False
         )
@@ -45,11 +48,6 @@ class Checkpoints:
     def close(self) -> None:
         """Closes the manager."""
         self._manager.close()
-
-    @property
-    def folder(self) -> Path:
-        """The workdir."""
-        return self._workdir
 
     @property
     def latest(self) -> int | None:
@@ -81,7 +79,7 @@ class Checkpoints:
             self._manager.reload()
             kept = "no earlier one exists" if self.latest is None else f"step {self.latest} is kept"
             raise UserError(
-                f"cannot write a checkpoint into {self._workdir}: {_reason(error)} ({kept}); "
+                f"cannot write a checkpoint into {self.workdir}: {_reason(error)} ({kept}); "
                 "free some space, then the same command resumes"
             ) from None
 
@@ -99,7 +97,7 @@ class Checkpoints:
         """
         step = self.latest
         if step is None:
-            raise UserError(f"{self._workdir} holds no complete checkpoint: train first")
+            raise UserError(f"{self.workdir} holds no complete checkpoint: train first")
         target = jax.tree.map(_abstract, like._asdict())
         items = ocp.args.Composite(
             state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore()
@@ -108,7 +106,7 @@ class Checkpoints:
             restored = self._manager.restore(step, args=items)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise UserError(
-                f"checkpoint {step} in {self._workdir} cannot be restored: {_reason(error)}; "
+                f"checkpoint {step} in {self.workdir} cannot be restored: {_reason(error)}; "
                 f"delete {FOLDER}/{step} to go back to the one before"
             ) from None
         meta = dict(restored["meta"])

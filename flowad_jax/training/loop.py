@@ -157,7 +157,7 @@ class _Run:
             raise UserError(
                 f"training became NaN or infinite in step {step} (epoch {epoch}, batch {index}), "
                 f"{_culprits(metrics)}: lower train.learning_rate; the last checkpoint in "
-                f"{self.checkpoints.folder} is kept"
+                f"{self.checkpoints.workdir} is kept"
             )
         self.bar.set_postfix(loss=f"{float(metrics['loss']):.4f}", refresh=False)
 
@@ -166,7 +166,7 @@ class _Run:
         if not received:
             return
         self.checkpoints.save(self.state, self.position, self.meta)
-        raise Interrupted(received, self.position, self.path)
+        raise Interrupted(received, self.position, self.checkpoints.workdir)
 
     def _log_epoch(self, steps: list[dict[str, float]], here: int, seconds: float) -> None:
         """Writes means over all steps of an epoch, of which so many took these seconds."""
