@@ -19,12 +19,12 @@ ROOT = Path(__file__).parents[2]
 # Runs train.py and presses Ctrl-C after the first epoch.
 STOP_AFTER_ONE_EPOCH = """
 import runpy, signal, sys
-from flowad_jax.training import loop
-after_epoch = loop._Run._after_epoch
-def stop(run):
+from flowad_jax.training import run
+after_epoch = run.Run._after_epoch
+def stop(self):
     signal.raise_signal(signal.SIGINT)
-    return after_epoch(run)
-loop._Run._after_epoch = stop
+    return after_epoch(self)
+run.Run._after_epoch = stop
 sys.argv[0] = "train.py"
 runpy.run_path("train.py", run_name="__main__")
 """

@@ -18,6 +18,7 @@ from flowad_jax.training import loop, state, summary, workdir
 from flowad_jax.training.checkpoint import Checkpoints
 from flowad_jax.training.interrupt import Interrupted
 from flowad_jax.training.loop import train
+from flowad_jax.training.run import Run
 from flowad_jax.training.system import build
 
 
@@ -96,7 +97,7 @@ def test_images_held_out_choose_the_epoch_of_a_column(tiny_config, tmp_path):
 
 def stop_at_third_batch(monkeypatch, number=3):
     """Sends SIGTERM when the third batch, or another one, is shown."""
-    original, calls = loop._Run._show, []
+    original, calls = Run._show, []
 
     def show(run, metrics, index):
         calls.append(index)
@@ -104,7 +105,7 @@ def stop_at_third_batch(monkeypatch, number=3):
             signal.raise_signal(signal.SIGTERM)
         original(run, metrics, index)
 
-    monkeypatch.setattr(loop._Run, "_show", show)
+    monkeypatch.setattr(Run, "_show", show)
 
 
 def test_a_signal_in_the_very_last_step_lets_the_run_end(tiny_config, tmp_path, monkeypatch):

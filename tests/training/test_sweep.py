@@ -11,6 +11,7 @@ from flowad_jax.errors import UserError
 from flowad_jax.evaluation import comparison
 from flowad_jax.evaluation.results import METRICS
 from flowad_jax.training import loop, sweep, workdir
+from flowad_jax.training.checkpoint import Position
 from flowad_jax.training.interrupt import Interrupted
 
 pytestmark = pytest.mark.whole
@@ -120,7 +121,7 @@ def test_an_interrupt_stops_all_and_the_table_says_what_is_left(
     path = tmp_path / "runs"
 
     def stopped(config, path):
-        raise Interrupted(15, loop.Position(0, 1), path)
+        raise Interrupted(15, Position(0, 1), path)
 
     with monkeypatch.context() as patch:
         patch.setattr(sweep, "train", stopped)
