@@ -27,12 +27,12 @@ _WORKDIR = flags.DEFINE_string(
 
 def main() -> None:
     """Trains and prints the headline metrics."""
-    from flowad_jax.training import sweep
+    from flowad_jax.training import members, sweep
     from flowad_jax.training.loop import train
     from flowad_jax.training.summary import headline
 
     cli.join_hosts()
-    if sweep.wanted(_CONFIG.value):
+    if members.wanted(_CONFIG.value):
         several = sweep.run(_CONFIG.value, str(_WORKDIR.value))
         print(sweep.headline(several))
         print(f"table: {_WORKDIR.value}/results.md; every run has a folder with its report")

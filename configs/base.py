@@ -97,6 +97,9 @@ def base(
     config.train.eval_every = 8  # epochs between evaluations; the last epoch always is
     config.train.checkpoint_every = 8  # epochs between checkpoints; the last epoch always is
 
+    # Detectors trained in one program: categories, ("bottle", "cable") or ("all",), also with
+    # sweep.seeds, or seeds, (0, 1, 2). Empty: one run after the other.
+    config.train.stack = ()
     config.train.plan_memory = True  # tell before the first step what will be on the device
 
     # Features of images that are never augmented are computed once and kept: on the "device", in

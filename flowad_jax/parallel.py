@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -126,20 +125,20 @@ ALONE = Devices()
 
 
 def devices(batch_size: int) -> Devices:
-    """Returns as many of the devices as can share batches of a size equally.
+    """Returns as many of the devices as can share batches of a size, or detectors, equally.
 
     Raises:
       UserError: there are several hosts, and they cannot.
     """
     number = jax.device_count()
-    used = math.gcd(number, batch_size)
+    used = max(n for n in range(1, number + 1) if batch_size % n == 0)
     if used < number and jax.process_count() > 1:
         raise UserError(
             f"train.batch_size={batch_size} cannot be divided among {number} devices of "
             f"{jax.process_count()} hosts: use a multiple of {number}"
         )
     if used < number:
-        log.info("using %d of %d devices: batches of %d images", used, number, batch_size)
+        log.info("using %d of %d devices, which share %d equally", used, number, batch_size)
     if number == 1 or used == 1:
         return Devices()
     return Devices(Mesh(np.array(jax.devices()[:used]), (DATA,), axis_types=(AxisType.Auto,)))

@@ -71,6 +71,8 @@ class Evaluator:
 
     def on(self, devices: Devices) -> Evaluator:
         """The same on several devices, each of which sees its images alone."""
+        if devices.count == 1:
+            return self
         spread = copy.copy(self)
         spread._forward = jax.jit(devices.by_rows(self._method.log_probs))
         return spread

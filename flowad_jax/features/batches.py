@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ from flowad_jax.types import Batch, Encoder, Tree
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
-Encode = Callable[[Tree, np.ndarray], Maps]
+Encode = Callable[[Tree, Any], Maps]  # (variables, image)
 
 
 class Features(Protocol):
@@ -79,6 +79,11 @@ def make_encode(encoder: Encoder, dtype: str, with_image: bool = False) -> Encod
     return jax.jit(encode)
 
 
+def _as_is(variables: Tree, image: Any) -> Maps:
+    del variables
+    return (image,)
+
+
 class Encoded:
     """Features computed from the images, every time."""
 
@@ -89,6 +94,10 @@ class Encoded:
         self._encode, self._variables, self._loader = encode, variables, loader
         self._devices = devices
         self.waited = 0.0
+
+    def as_images(self) -> Encoded:
+        """The same before the encoder: the images (B, H, W, 3) stand where the maps would be."""
+        return Encoded(_as_is, None, self._loader, self._devices)
 
     def __len__(self) -> int:
         """Batches per epoch."""

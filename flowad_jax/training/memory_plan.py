@@ -18,6 +18,7 @@ import numpy as np
 
 from flowad_jax.errors import UserError
 from flowad_jax.features import memory
+from flowad_jax.parallel import Devices
 from flowad_jax.training import state
 from flowad_jax.training.system import System
 from flowad_jax.types import Batch, Tree
@@ -33,6 +34,7 @@ class Plan:
       always: by name, what is there all the time.
       batch: by name, what a batch of ``batch_size`` images takes while it is trained on.
       batch_size: images per batch.
+      members: detectors trained together, see `flowad_jax.training.stack`.
       devices: that share a batch.
       free: bytes free on the device; 0 where it does not say.
     """
@@ -42,6 +44,7 @@ class Plan:
     batch_size: int
     devices: int
     free: int
+    members: int = 1
 
     @property
     def total(self) -> int:
@@ -54,11 +57,17 @@ class Plan:
         spare = self.free - sum(self.always.values())
         per_image = sum(self.batch.values()) / self.batch_size
         fitting = max(0, math.floor(spare / per_image))
-        return fitting // self.devices * self.devices
+        return fitting // self.multiple * self.multiple
+
+    @property
+    def multiple(self) -> int:
+        """What batches must be a multiple of."""
+        return self.devices if self.members == 1 else 1
 
     def lines(self) -> Iterator[str]:
         """The plan as a table."""
         title = f"a batch of {self.batch_size} images"
+        title += f" for each of {self.members} detectors" * (self.members > 1)
         title += f" on {self.devices} devices" * (self.devices > 1)
         batch = {f"{name}, {title}": need for name, need in self.batch.items()}
         for name, need in (self.always | batch).items():
@@ -67,9 +76,15 @@ class Plan:
         yield f"  {memory.text(self.total):>10}  in all; {room if self.free else 'free: unknown'}"
 
 
-def make(system: System) -> Plan:
-    """Adds up the shapes of a run; computes nothing."""
-    size, devices = system.train_loader.batch_size, system.devices.count
+def make(system: System, members: int = 1, devices: Devices | None = None) -> Plan:
+    """Adds up the shapes of a run; computes nothing.
+
+    Args:
+      system: the run.
+      members: detectors like it that are trained together.
+      devices: that share them; None: those of the run.
+    """
+    size, count = system.train_loader.batch_size, (devices or system.devices).count
     variables = state.variable_shapes(system)
     params = variables["params"]
     optimizer = {g: jax.eval_shape(system.optimizer.init, tree) for g, tree in params.items()}
@@ -78,15 +93,13 @@ def make(system: System) -> Plan:
     batch["images"] = _bytes(image)
     batch["feature maps"] = _bytes(maps)
     batch["encoder at work"] = _working(system.encoder.apply, system.encoder.variables, image)
-    always = {
-        "encoder": _bytes(system.encoder.variables),
-        "flows": _bytes(variables),
-        "optimizer": _bytes(optimizer),
-        "gradients": _bytes(params),
-    }
-    shared = {name: need // devices for name, need in batch.items()}
+    detectors = {"flows": variables, "optimizer": optimizer, "gradients": params}
+    here = max(1, members // count)  # a single one is on all devices
+    always = {"encoder": _bytes(system.encoder.variables)}
+    always |= {name: here * _bytes(tree) for name, tree in detectors.items()}
+    shared = {name: members * need // count for name, need in batch.items()}
     free = memory.host() if jax.default_backend() == "cpu" else memory.device()
-    return Plan(always, shared, size, devices, free)
+    return Plan(always, shared, size, count, free, members)
 
 
 def show(plan: Plan) -> None:
@@ -127,8 +140,10 @@ def told(plan: Plan | None) -> Iterator[None]:
 
 
 def _remedy(plan: Plan) -> str:
-    smaller = min(plan.largest_batch, plan.batch_size // 2 // plan.devices * plan.devices)
+    smaller = min(plan.largest_batch, plan.batch_size // 2 // plan.multiple * plan.multiple)
     less = "lower data.image_size or take a smaller encoder"
+    if plan.members > 1:
+        less = f"list fewer than {plan.members} detectors in train.stack, {less}"
     return f"set train.batch_size to {smaller}, {less}" if smaller else less
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -89,6 +89,20 @@ def build_model(config: config_dict.ConfigDict) -> Model:
         encode=make_encode(encoder, config.cache.dtype, method.sees_images),
         evaluator=Evaluator(method, (size, size), config.eval.image_score, config.eval.top),
     )
+
+
+def sibling(model: Model, config: config_dict.ConfigDict) -> Model:
+    """The model of a config that differs in data and seed alone, with the same encoder.
+
+    Raises:
+      UserError: the encoder's weights depend on the seed.
+    """
+    if model.encoder.source["weights"] == "random" and config.seed != model.config.seed:
+        raise UserError(
+            "train.stack: its members share an encoder, but random weights are others for each "
+            "seed: set encoder.weights"
+        )
+    return replace(model, config=config, image_size=_image_size(config.data, model.encoder))
 
 
 def call(key: str, package: str, section: config_dict.ConfigDict, **extra: Any) -> Any:

@@ -86,9 +86,14 @@ class Run:
         return self.position >= Position(self._config.epochs - 1, self._steps_per_epoch)
 
     @property
-    def epoch_is_over(self) -> bool:
-        """Whether the last gradient step of an epoch was taken."""
-        return self.position.batch == self._steps_per_epoch
+    def between_epochs(self) -> bool:
+        """Whether no epoch is under way, so that the state is read before the next batch."""
+        return self.position.batch in (0, self._steps_per_epoch)
+
+    @property
+    def workdir(self) -> Path:
+        """The folder of the run."""
+        return self._checkpoints.workdir
 
     def prepare_features(self, signals: Signals) -> None:
         """Computes the features that never change, if epochs are left that need them."""
@@ -146,7 +151,7 @@ class Run:
         """Saves and raises `Interrupted` if a signal came to one of the hosts."""
         if received := parallel.any_host(signals.received):
             self.save()
-            raise Interrupted(received, self.position, self._checkpoints.workdir)
+            raise Interrupted(received, self.position, self.workdir)
 
     def report(self) -> dict[str, Any]:
         """Writes the report of a training that is over; returns the contents of results.json."""
@@ -160,7 +165,7 @@ class Run:
             raise UserError(
                 f"training became NaN or infinite in step {step} (epoch {epoch}, batch {index}), "
                 f"{_culprits(metrics)}: lower train.learning_rate; the last checkpoint in "
-                f"{self._checkpoints.workdir} is kept"
+                f"{self.workdir} is kept"
             )
         self._bar.set_postfix(loss=f"{float(metrics['loss']):.4f}", refresh=False)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +23,16 @@ def init_state(
 ) -> TrainState:
     """Draws a fresh state; of the maps (L of them, (B, h, w, C)) only the shapes matter."""
     init_rng, rng = jax.random.split(jax.random.key(seed))
-    # Random numbers are cheap to draw and slow to compile: optimising that code takes minutes.
-    init = jax.jit(method.init, compiler_options={"xla_backend_optimization_level": 0})
-    variables = init(init_rng, maps)
+    variables = _init(method)(init_rng, maps)
     params = variables["params"]
     opt_state = {group: optimizer.init(tree) for group, tree in params.items()}
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state, variables["constants"], rng)
+
+
+@functools.lru_cache(maxsize=4)
+def _init(method: Method) -> Callable[..., dict[str, Tree]]:
+    # Random numbers are cheap to draw and slow to compile: optimising that code takes minutes.
+    return jax.jit(method.init, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def make_train_step(
@@ -84,6 +90,41 @@ def make_maps_step(
     return maps_step
 
 
+def make_stack_step(
+    method: Method,
+    optimizer: Adam,
+    schedules: Sequence[Schedule],
+    clip_norm: float = 0.0,
+    at_once: bool = True,
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """Returns the jitted step of M detectors, ``(states, maps, batches, active) -> ...``.
+
+    It returns ``(states, metrics)``; every array has a leading axis M. A detector that is not
+    ``active`` (M,) keeps its state. The old states are donated.
+
+    Args:
+      method: of all.
+      optimizer: of all.
+      schedules: of each.
+      clip_norm: see `make_maps_step`.
+      at_once: all in the same operations, which fill an accelerator; else one after the other,
+        which a processor does faster.
+    """
+
+    def one(state: TrainState, maps: tuple[jax.Array, ...], batch: Batch, rate: Any, active: Any):
+        maps_step = make_maps_step(method, optimizer, lambda _: rate, clip_norm)
+        new, metrics = maps_step(state, maps, batch)
+        return jax.tree.map(lambda n, o: jnp.where(active, n, o), new, state), metrics
+
+    def step(states: TrainState, maps: tuple[jax.Array, ...], batches: Batch, active: jax.Array):
+        rates = jnp.stack([rate(states.step[m]) for m, rate in enumerate(schedules)])
+        given = (states, maps, batches, rates, active)
+        return jax.vmap(one)(*given) if at_once else jax.lax.map(lambda x: one(*x), given)
+
+    return jax.jit(step, donate_argnums=0)
+
+
+@functools.lru_cache(maxsize=4)  # members of a stack share the program
 def make_loss(
     method: Method,
 ) -> Callable[[TrainState, tuple[jax.Array, ...], Batch], jax.Array]:

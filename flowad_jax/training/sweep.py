@@ -10,96 +10,21 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from ml_collections import config_dict
 
 from flowad_jax import files, parallel
-from flowad_jax.data import sources
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation import comparison
-from flowad_jax.training import summary, workdir
-from flowad_jax.training.interrupt import Interrupted
+from flowad_jax.training import stack, summary, workdir
 from flowad_jax.training.loop import train
-
-ALL = "all"
-ERROR = "error.txt"
+from flowad_jax.training.members import Member, Outcome, attempt, members
 
 log = logging.getLogger("flowad_jax")
-
-
-class Member(NamedTuple):
-    """One run.
-
-    Attributes:
-      folder: below the workdir of all.
-      config: complete, and without a list of anything.
-    """
-
-    folder: str
-    config: config_dict.ConfigDict
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What tells it from the others."""
-        config = self.config
-        names = {"category": config.data.category, "encoder": config.encoder.name}
-        return {"folder": self.folder, **names, "seed": config.seed}
-
-
-def wanted(config: config_dict.ConfigDict) -> bool:
-    """Whether a config asks for more than one run."""
-    several = config.data.category == ALL or "," in config.data.category
-    return bool(several or config.sweep.seeds or config.sweep.encoders)
-
-
-def members(config: config_dict.ConfigDict) -> list[Member]:
-    """Lists all runs; encoders change slowest, seeds fastest.
-
-    Raises:
-      UserError: the data set has no categories, or one is listed twice.
-    """
-    encoders = list(config.sweep.encoders) or [config.encoder.name]
-    choices = (encoders, _categories(config), list(config.sweep.seeds) or [config.seed])
-    for key, values in zip(
-        ("sweep.encoders", "data.category", "sweep.seeds"), choices, strict=True
-    ):
-        if len({str(value).partition("=")[0] for value in values}) < len(values):
-            raise UserError(f"{key}: {', '.join(map(str, values))} names one of them twice")
-    several = [len(values) > 1 for values in choices]
-    return [
-        _member(config, several, encoder, category, seed)
-        for encoder in encoders
-        for category in choices[1]
-        for seed in choices[2]
-    ]
-
-
-def _categories(config: config_dict.ConfigDict) -> list[str]:
-    data = config.data
-    if data.category != ALL:
-        return [name.strip() for name in data.category.split(",")]
-    found = sources.categories(data.name, data.root)
-    if not found:
-        raise UserError(f"data.category='{ALL}': '{data.root}' holds no category of {data.name}")
-    return found
-
-
-def _member(
-    config: config_dict.ConfigDict, several: list[bool], encoder: str, category: str, seed: int
-) -> Member:
-    own = config.copy_and_resolve_references()
-    own.sweep.seeds, own.sweep.encoders = (), ()
-    own.data.category, own.seed = category, seed
-    own.encoder.name, _, weights = encoder.partition("=")
-    own.encoder.weights = weights or own.encoder.weights
-    parts = (own.encoder.name, category, f"seed_{seed}")
-    folder = "/".join(part for part, shown in zip(parts, several, strict=True) if shown)
-    return Member(folder or own.encoder.name, own.lock())
 
 
 def run(config: config_dict.ConfigDict, directory: str | Path) -> dict[str, Any]:
@@ -124,34 +49,25 @@ def run(config: config_dict.ConfigDict, directory: str | Path) -> dict[str, Any]
     for member in planned:  # before the first one trains for hours
         workdir.check(path / member.folder, member.config)
     ledger = _Ledger(path, planned)
+    left = [member for member in planned if not ledger.done(member)]
     try:
-        for number, member in enumerate(planned, start=1):
-            if ledger.done(member):
-                continue
-            log.info("run %d of %d: %s", number, len(planned), member.folder)
-            ledger.note(member, *_attempt(path / member.folder, member))
-            jax.clear_caches()  # programs of other shapes and weights of other encoders
-            gc.collect()
+        if config.train.stack:
+            stack.train(left, path, ledger.note)
+        else:
+            _in_turn(left, path, ledger)
     finally:
         found = ledger.report(config.method.name, config.data.name)
     return found
 
 
-def _attempt(path: Path, member: Member) -> tuple[str, str]:
-    """Trains one run; whatever stops it becomes its status and a line."""
-    try:
-        train(member.config, path)
-    except Interrupted:
-        raise
-    except UserError as error:
-        log.error("%s: failed: %s", member.folder, error)
-        return "failed", str(error)
-    except Exception as error:  # the others shall not suffer from a fault of ours or of a driver
-        files.write_text(path / ERROR, traceback.format_exc())
-        line = (str(error) or type(error).__name__).splitlines()[0]
-        log.error("%s: failed unexpectedly: %s; see %s", member.folder, line, path / ERROR)
-        return "failed", f"{line} (see {ERROR})"
-    return "done", ""
+def _in_turn(left: list[Member], path: Path, ledger: _Ledger) -> None:
+    for number, member in enumerate(left, start=1):
+        log.info("run %d of %d: %s", number, len(left), member.folder)
+        with attempt(member, path) as outcome:
+            train(member.config, path / member.folder)
+        ledger.note(member, outcome)
+        jax.clear_caches()  # programs of other shapes and weights of other encoders
+        gc.collect()
 
 
 class _Ledger:
@@ -172,9 +88,9 @@ class _Ledger:
         results = self._path / member.folder / "results.json"
         return self._entries[member.folder]["status"] == "done" and results.exists()
 
-    def note(self, member: Member, status: str, fault: str) -> None:
+    def note(self, member: Member, outcome: Outcome) -> None:
         """Writes down how a run ended."""
-        self._entries[member.folder] = member.facts | {"status": status, "fault": fault}
+        self._entries[member.folder] = member.facts | vars(outcome)
         self._write()
 
     def report(self, method: str, data: str) -> dict[str, Any]:

@@ -93,13 +93,20 @@ class System(Model):
         )
 
 
-def build(config: config_dict.ConfigDict) -> System:
+def build(
+    config: config_dict.ConfigDict, model: Model | None = None, devices: Devices | None = None
+) -> System:
     """Builds all parts of a run.
+
+    Args:
+      config: the recipe.
+      model: what turns images into scores, if it is there already.
+      devices: share the batches; None: all that can.
 
     Raises:
       UserError: a name or value of the config does not work; the message says which.
     """
-    model = build_model(config)
+    model = model or build_model(config)
     train, test = (_source(config, split) for split in ("train", "test"))
     train, holdout = _held_out(config, train)
     if config.data.few_shot:
@@ -116,7 +123,7 @@ def build(config: config_dict.ConfigDict) -> System:
     normal, size = evenly_spaced(train, config.eval.calibration_images), config.eval.batch_size
     train_loader = _train_loader(model, train)
     placement.check(config, train_loader.deterministic)
-    devices = parallel.devices(train_loader.batch_size)
+    devices = devices or parallel.devices(train_loader.batch_size)
     model = replace(model, evaluator=model.evaluator.on(devices))
     share = {"multiple": devices.count, "shard": parallel.host()}
     return System(

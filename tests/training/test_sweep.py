@@ -10,7 +10,7 @@ import pytest
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation import comparison
 from flowad_jax.evaluation.results import METRICS
-from flowad_jax.training import loop, sweep, workdir
+from flowad_jax.training import loop, members, sweep, workdir
 from flowad_jax.training.checkpoint import Position
 from flowad_jax.training.interrupt import Interrupted
 
@@ -70,7 +70,7 @@ def test_a_failure_leaves_the_others_and_is_tried_again(config, tmp_path, image_
 
 def test_folders_tell_runs_apart(config):
     config.data.category, config.sweep.seeds = "part,bolt", (3, 4)
-    folders = [member.folder for member in sweep.members(config)]
+    folders = [member.folder for member in members.members(config)]
     assert folders == ["part/seed_3", "part/seed_4", "bolt/seed_3", "bolt/seed_4"]
 
 
@@ -94,7 +94,7 @@ def test_encoders_with_their_weights(config, tmp_path):
         "efficientnet_lite.efficientnet_lite_tiny=random",
         "resnet.resnet18=none.safetensors",
     )
-    tiny, resnet = sweep.members(config)
+    tiny, resnet = members.members(config)
     assert (tiny.folder, tiny.config.encoder.weights) == (tiny.config.encoder.name, "random")
     assert (resnet.folder, resnet.config.encoder.weights) == ("resnet.resnet18", "none.safetensors")
     found = sweep.run(config, tmp_path / "runs")
@@ -165,14 +165,14 @@ def test_nothing_runs_twice(config, key, value, message):
     section, entry = key.split(".")
     config[section][entry] = value
     with pytest.raises(UserError, match=message):
-        sweep.members(config)
+        members.members(config)
 
 
 def test_a_set_without_categories_has_no_all(config, tmp_path):
     (tmp_path / "empty").mkdir()
     config.data.root = str(tmp_path / "empty")
     with pytest.raises(UserError, match=r"data\.category='all': '.*empty' holds no category"):
-        sweep.members(config)
+        members.members(config)
 
 
 def runs(values):
