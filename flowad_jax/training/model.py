@@ -97,7 +97,7 @@ def sibling(model: Model, config: config_dict.ConfigDict) -> Model:
     Raises:
       UserError: the encoder's weights depend on the seed.
     """
-    if model.encoder.source["weights"] == "random" and config.seed != model.config.seed:
+    if config.encoder.weights == "random" and config.seed != model.config.seed:
         raise UserError(
             "train.stack: its members share an encoder, but random weights are others for each "
             "seed: set encoder.weights"

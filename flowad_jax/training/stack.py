@@ -69,10 +69,11 @@ class _Trainee:
       run: all of its training but the gradient steps.
       pair: its latest maps and batch.
       active: whether it has batches left.
+      waiting: whether the latest batch still waits for its gradient step.
     """
 
     def __init__(self, member: Member, root: Path, note: Note, run: Run) -> None:
-        self.run, self.active = run, True
+        self.run, self.active, self.waiting = run, True, False
         self.pair: tuple[Maps, Batch] | None = None
         self._member, self._root, self._note = member, root, note
         self._batches: Generator[tuple[Maps, Batch], None, None]
@@ -91,13 +92,14 @@ class _Trainee:
             if following is None:
                 self.run.report()
                 self.active = False
-            self.pair = following or self.pair
+            self.pair, self.waiting = following or self.pair, True
         self._settle(outcome, ended=not self.active)
 
     def took(self, metrics: dict[str, Any]) -> None:
         """Notes what its gradient step reported."""
         with attempt(self._member, self._root) as outcome:
             self.run.took(metrics)
+            self.waiting = False
         self._settle(outcome)
 
     def _settle(self, outcome: Outcome, ended: bool = False) -> None:
@@ -118,7 +120,7 @@ def _begin(
             model = sibling(model, member.config) if model else build_model(member.config)
             system = build(member.config, model, ALONE)
             first = first or system
-            _check_alike(first, system)
+            check_alike(first, system)
             state.check(system)
             path = workdir.claim(root / member.folder, member.config)
             checkpoints = opened.enter_context(closing(Checkpoints(path)))
@@ -140,7 +142,8 @@ def _plan(trainees: list[_Trainee]) -> memory_plan.Plan | None:
     return plan
 
 
-def _check_alike(first: System, other: System) -> None:
+def check_alike(first: System, other: System) -> None:
+    """Raises a UserError if two runs cannot share a program."""
     for name, one, two in (
         ("data.image_size", first.image_size, other.image_size),
         ("train.batch_size", first.train_loader.batch_size, other.train_loader.batch_size),
@@ -198,7 +201,7 @@ class _Stack:
     def _advance(self) -> None:
         """Gets every trainee's next batch; where an epoch ends, it first gets its state."""
         for m, trainee in enumerate(self._trainees):
-            if trainee.active:
+            if trainee.active and not trainee.waiting:
                 if trainee.run.between_epochs:
                     self._hand_back(m)
                 trainee.advance()

@@ -1,14 +1,24 @@
 """Detectors trained in one program: each ends as it would alone, whatever becomes of the others."""
 
 import shutil
+import signal
+from contextlib import closing
+from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 
+from flowad_jax.errors import UserError
 from flowad_jax.training import logging as metrics_log
-from flowad_jax.training import loop, stack, sweep
+from flowad_jax.training import loop, members, schedules, stack, sweep
+from flowad_jax.training.interrupt import Interrupted
+from flowad_jax.training.model import build_model, sibling
+from flowad_jax.training.run import Run
+from flowad_jax.training.step import init_state, make_maps_step
+from flowad_jax.training.system import build
 from tests.conftest import write_image
+from tests.training.test_layouts import METHODS, tiny
 from tests.training.test_loop import final_state
 
 pytestmark = pytest.mark.whole
@@ -16,57 +26,182 @@ pytestmark = pytest.mark.whole
 
 @pytest.fixture
 def config(tiny_config, image_root):
-    """Three categories with 6, 6 and 9 training images: epochs of 2, 2 and 3 batches."""
+    """Three categories, of which one has epochs of 3 batches instead of 2."""
     for name in ("bolt", "nut"):
         shutil.copytree(image_root / "part", image_root / name)
-    for index in range(6):
-        write_image(image_root / "bolt" / "train" / "good" / f"{index}.png", 50 + index)
-    for index in range(6, 9):
+    for index in range(6, 12):
         write_image(image_root / "nut" / "train" / "good" / f"{index}.png", index)
     tiny_config.data.holdout = 0.2
+    tiny_config.train.epochs = 2
     tiny_config.train.stack = ("part", "nut", "bolt")
     return tiny_config
 
 
-@pytest.fixture(params=[True, False], ids=["at once", "in turn"])
-def at_once(request, monkeypatch):
-    """Both forms of the step: the processor would choose the second."""
+def at_once(monkeypatch):
+    """Lets all members take part in the same operations, as on an accelerator."""
     make = stack.make_stack_step
 
     def chosen(*args, **kwargs):
-        return make(*args, **(kwargs | {"at_once": request.param}))
+        return make(*args, **(kwargs | {"at_once": True}))
 
     monkeypatch.setattr(stack, "make_stack_step", chosen)
 
 
-def alone(config, category, path):
-    with config.unlocked():
-        config.train.stack, config.data.category = (), category
-    loop.train(config, path)
-    return config
+def stop_after_steps(monkeypatch, number):
+    """Sends SIGTERM when the members have taken so many steps in all."""
+    took, calls = Run.took, []
+
+    def signalled(run, metrics):
+        took(run, metrics)
+        calls.append(run.position)
+        if len(calls) == number:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Run, "took", signalled)
 
 
 def assert_same_end(config, one, other):
     """Rounding differs where sums are of other shapes, and Adam divides small by small."""
     (first, *_), (second, *_) = (final_state(config, path) for path in (one, other))
     for a, b in zip(*map(jax.tree.leaves, (first, second)), strict=True):
-        if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
-            a, b = map(jax.random.key_data, (a, b))
-        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-        np.testing.assert_allclose(a, b, 0, 1e-5 * np.max(np.abs(a), initial=1e-3))
-    rows = [metrics_log.read(path) for path in (one, other)]
-    for mine, single in zip(*rows, strict=True):
+        assert_close(a, b)
+    for mine, single in zip(*map(metrics_log.read, (one, other)), strict=True):
         assert mine.keys() == single.keys()
         for key in (key for key in mine if key.startswith(("loss", "learning", "holdout"))):
             np.testing.assert_allclose(mine[key], single[key], rtol=1e-5, err_msg=key)
 
 
-@pytest.mark.usefixtures("at_once")
-def test_every_member_ends_as_it_would_alone(config, tmp_path):
-    config.data.rotation_degrees = 5.0  # images pass the encoder together
+def assert_close(a, b):
+    if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
+        a, b = map(jax.random.key_data, (a, b))
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    np.testing.assert_allclose(a, b, 0, 1e-5 * np.max(np.abs(a), initial=1e-3))
+
+
+@pytest.mark.parametrize("rotation", [0.0, 5.0], ids=["features kept", "encoded together"])
+def test_every_member_ends_as_it_would_alone(config, tmp_path, image_root, monkeypatch, rotation):
+    """Also with a damaged category beside it, and after a signal in the middle of an epoch."""
+    config.data.rotation_degrees = rotation
+    for file in (image_root / "bolt" / "train" / "good").iterdir():
+        file.write_bytes(b"no image")
+    with monkeypatch.context() as patch:
+        at_once(patch)
+        stop_after_steps(patch, 5)
+        with pytest.raises(Interrupted, match=r"SIGTERM: saved at epoch 1, batch 1 in .*part"):
+            sweep.run(config, tmp_path / "all")
+    found = sweep.run(config, tmp_path / "all")  # the rest one after the other
+    status = {run["folder"]: run["status"] for run in found["runs"]}
+    assert status == {"part": "done", "nut": "done", "bolt": "failed"}
+    assert "cannot read" in found["runs"][2]["fault"]
+    with config.unlocked():
+        config.train.stack, config.data.category = (), "nut"
+    loop.train(config, tmp_path / "alone")
+    assert_same_end(config, tmp_path / "all" / "nut", tmp_path / "alone")
+
+
+class Descent:
+    """Plain gradient descent in the place of Adam, which would make much of rounding."""
+
+    def init(self, params):
+        return ()
+
+    def update(self, grads, state, params, learning_rate):
+        return jax.tree.map(lambda p, g: p - learning_rate * g, params, grads), state
+
+    def rest(self, params, state, steps, learning_rate):
+        return params, state
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_of_many_is_the_step_of_each(method):
+    """Two detectors whose learning rates and batches differ, and one that sits it out."""
+    config = tiny(method, "textures", "", "brick")
+    with config.unlocked():
+        config.encoder.taps = (2, 3, 4) if method == "msflow" else (4,)
+    system = build(config)
+    parts, clip = (system.method, Descent()), config.train.clip_norm
+    with closing(system.features.train.epoch(0)) as batches:
+        given = [next(batches), next(batches), next(batches)]
+    fresh = [init_state(*parts, given[0][0], seed) for seed in (1, 2, 3)]
+    rates = (0.1, 0.2, 0.3)
+    alone = jax.jit(
+        lambda state, maps, batch, rate: make_maps_step(*parts, lambda _: rate, clip)(
+            state, maps, batch
+        )
+    )
+    states, (maps, batches) = (jax.tree.map(stacked, *trees) for trees in (fresh, given))
+    schedule = [schedules.constant(rate, 1, 1) for rate in rates]
+    step = stack.make_stack_step(*parts, schedule, clip)
+    after, metrics = step(states, maps, batches, np.array([True, True, False]))
+    for m, before in enumerate(fresh):
+        expected, reported = alone(before, *given[m], rates[m])
+        expected = before if m == 2 else expected
+        mine = jax.tree.map(lambda leaf, m=m: leaf[m], after)
+        jax.tree.map(assert_moved_alike, before.params, expected.params, mine.params)
+        assert mine.step == expected.step
+        np.testing.assert_allclose(metrics["loss"][m], reported["loss"], rtol=1e-5)
+
+
+def assert_moved_alike(before, expected, found):
+    """What a step adds is small beside a parameter, so only the difference is compared."""
+    way, other = np.asarray(expected - before), np.asarray(found - before)
+    np.testing.assert_allclose(other, way, 0, 2e-4 * np.max(np.abs(way), initial=1e-6))
+
+
+def stacked(*leaves):
+    return jax.numpy.stack(leaves)
+
+
+def test_a_member_that_diverges_is_left_behind(config, tmp_path, monkeypatch):
+    took = Run.took
+
+    def diverging(run, metrics):
+        finite = run.title != "nut" or run.position.epoch == 0
+        took(run, metrics | {"finite": metrics["finite"] and finite})
+
+    monkeypatch.setattr(Run, "took", diverging)
+    config.train.stack = ("part", "nut")
     found = sweep.run(config, tmp_path / "all")
-    sweep.require_all(found)
-    assert [run["folder"] for run in found["runs"]] == ["part", "nut", "bolt"]
-    for category in ("nut", "bolt"):
-        config = alone(config, category, tmp_path / category)
-        assert_same_end(config, tmp_path / "all" / category, tmp_path / category)
+    assert [run["status"] for run in found["runs"]] == ["done", "failed"]
+    assert "training became NaN or infinite in step 4" in found["runs"][1]["fault"]
+
+
+def test_what_cannot_share_a_program(config):
+    """Images of another size, smaller batches, and random weights, which follow the seed."""
+    config.data.category_sizes = {"nut": 64}
+    config.data.rotation_degrees, config.train.batch_size = 0.0, 8
+    part, nut = (member.config for member in members.members(config)[:2])
+    model = build_model(part)
+    first, other = build(part, model), build(nut, sibling(model, nut))
+    with pytest.raises(UserError, match=r"data\.image_size is 32 for one and 64 for another"):
+        stack.check_alike(first, other)
+    other = replace(other, image_size=32)
+    with pytest.raises(UserError, match=r"train\.batch_size is 5 for one and 8 for another"):
+        stack.check_alike(first, other)
+    with nut.unlocked():
+        nut.seed = 1
+    with pytest.raises(UserError, match="random weights are others for each seed"):
+        sibling(model, nut)
+
+
+def test_seeds_of_a_stack(config):
+    config.train.stack, config.data.category = (3, 4), "part"
+    planned = members.members(config)
+    assert [member.folder for member in planned] == ["seed_3", "seed_4"]
+    assert [member.config.seed for member in planned] == [3, 4]
+    assert all(member.config.train.stack == () for member in planned)
+    config.train.stack, config.sweep.seeds = ("part", "nut"), (0, 1)
+    folders = [member.folder for member in members.members(config)]
+    assert folders == ["part/seed_0", "part/seed_1", "nut/seed_0", "nut/seed_1"]
+    config.train.stack = ("all",)
+    assert len(members.members(config)) == 6
+
+
+@pytest.mark.parametrize("entries", [("part", 1), (1.5,), (0, 1)])
+def test_lists_that_make_no_stack(config, entries):
+    config.train.stack, config.sweep.seeds = entries, (5, 6)
+    with pytest.raises(UserError, match=r"train\.stack=\(.*: lists categories, as"):
+        members.members(config)
+    config.train.stack, config.sweep.encoders = ("part",), ("a", "b")
+    with pytest.raises(UserError, match=r"train\.stack: its members share one encoder"):
+        members.members(config)
