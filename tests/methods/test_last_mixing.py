@@ -1,0 +1,100 @@
+"""No method feels that the last permutation of its flows is left out or done with another."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flowad_jax import ops
+from flowad_jax.flows import coupling, permutation
+from flowad_jax.methods import cflow, msflow, sanflow, ssnf
+from flowad_jax.methods.cflow import make_decoders
+from flowad_jax.types import Batch
+
+SIZES = ((4, 4, 6), (2, 2, 9))  # (h, w, C) of two scales
+METHODS = {
+    "cflow": lambda: cflow.build(condition=4, blocks=2, fibre_steps=1),
+    "cflow hard": lambda: cflow.build(4, 2, permutation="hard", fibre_steps=1),
+    "sanflow": lambda: sanflow.build(condition=4, blocks=2),
+    "sanflow soft": lambda: sanflow.build(condition=4, blocks=2, permutation="soft"),
+    "msflow": lambda: msflow.build(condition=4, blocks=(1, 2)),
+    "ssnf": lambda: ssnf.build(blocks=2, hidden=4, heads=2, score="nll", layout="conv"),
+}
+
+
+def maps_and_batch(method):
+    rng = np.random.default_rng(0)
+    sizes = (*SIZES, (8, 8, 3)) if method.sees_images else SIZES
+    maps = tuple(jnp.asarray(rng.normal(size=(4, *size)), jnp.float32) for size in sizes)
+    label = np.array([0, 0, 1, 1], np.int32)
+    mask = np.zeros((4, 8, 8), bool)
+    mask[2:, :4, :5] = True
+    return maps, Batch(None, jnp.asarray(mask), jnp.asarray(label), jnp.ones(4))
+
+
+def trained(method, maps):
+    """Variables away from their initial values, where scales and offsets do nothing."""
+    rng = np.random.default_rng(1)
+    made = jax.jit(method.init)(jax.random.key(0), maps)
+    noisy = jax.tree.map(
+        lambda p: p + 0.1 * rng.normal(size=p.shape).astype(np.float32), made["params"]
+    )
+    return {**made, "params": noisy}
+
+
+def outcome(method, variables, maps, batch):
+    """Likelihood maps, and the loss of every first step with its gradients."""
+
+    def compute(params, constants):
+        steps = []
+        for phase in method.phases(constants, maps, batch, jax.random.key(2)):
+            first = jax.tree.map(lambda leaf: leaf[0], phase.minibatches)
+            own = {group: params[group] for group in phase.trains}
+            updated = {group: constants[group] for group in phase.updates}
+            step = jax.value_and_grad(phase.loss_fn, has_aux=True)
+            (loss, _), gradient = step(own, updated, first)
+            steps.append((loss, gradient))
+        return method.log_probs({"params": params, "constants": constants}, maps), steps
+
+    effort = {"xla_backend_optimization_level": 0}  # the programs are long and run once
+    fast = jax.jit(compute, compiler_options=effort)
+    return fast(variables["params"], variables["constants"])
+
+
+@pytest.fixture(name="mixing_all")
+def _mixing_all(monkeypatch):
+    """Makes all blocks permute, as the papers write it."""
+
+    def patch():
+        forward = coupling.forward
+        monkeypatch.setattr(coupling, "forward", lambda *args: forward(*args[:5]))
+        monkeypatch.setattr(permutation, "compose", lambda first, second: second)
+
+    return patch
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_nothing_changes(name, mixing_all):
+    """Sums over channels in another order differ by rounding, and gradients by that of sums."""
+    method = METHODS[name]()
+    maps, batch = maps_and_batch(method)
+    variables = trained(method, maps)
+    ours = outcome(method, variables, maps, batch)
+    mixing_all()
+    expected = outcome(METHODS[name](), variables, maps, batch)
+    for got, wanted in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
+        scale = max(1e-3, float(np.abs(wanted).max()))
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=2e-5 * scale)
+
+
+@pytest.mark.parametrize(("mean", "same"), [(0.0, True), (1.0, False)])
+def test_a_mean_feels_a_rotation(mean, same):
+    """Why SANFlow's loss needs the last one where its permutations are soft."""
+    decoders = make_decoders(0, 2, 1.9, "tanh", "soft")
+    rows = np.random.default_rng(0).normal(size=(5, 1, 1, 8)).astype(np.float32)
+    variables = decoders.init(jax.random.key(0), [rows])
+    values = [
+        jnp.sum((decoders.latent(variables, 0, ops.fibres(rows), None, mix)[0] - mean) ** 2, -1)
+        for mix in (False, True)
+    ]
+    assert np.allclose(*values, rtol=1e-5) is same
