@@ -1,4 +1,4 @@
-r"""CFLOW-AD with fewer and larger gradient steps on Magnetic Tile Defects: not the published recipe.
+r"""CFLOW-AD on Magnetic Tile Defects in few large gradient steps: not the published recipe.
 
 python train.py --config=configs/cflow_large_fibres.py --workdir=runs/tile_large \
     --config.data.root=/path/to/magnetic_tile
