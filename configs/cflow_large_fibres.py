@@ -6,7 +6,7 @@ python train.py --config=configs/cflow_large_fibres.py --workdir=runs/tile_large
 `configs/cflow_magnetic_tile.py` with one named change, `method.fibre_steps`: every scale takes 8
 steps per image batch, whatever its size, where the published 256 rows per step make 64, 16 and 4.
 The learning rate is doubled, for there are fewer steps. Figures: see the README, section
-"CFLOW-AD beside PyTorch".
+"CFLOW-AD with large fibres".
 """
 
 from ml_collections import config_dict
