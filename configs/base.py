@@ -78,6 +78,7 @@ def base(
     config.encoder.tap_at = placeholder(str)
     # Normalise every position over its channels: for flows that expect a transformer's maps.
     config.encoder.layer_norm = False
+    config.encoder.compute = "float32"  # "bfloat16" multiplies in half precision; maps stay float32
     config.encoder.pool = "none"  # 3x3 pooling at stride 2 behind every tap: "avg", "max"
 
     config.synthesis = synthesis.section(method, anomalies)

@@ -11,6 +11,9 @@ _SECTIONS = {
         "clamp_kind": "tanh",  # FrEIA 0.2; "tanh_ratio" is FrEIA since August 2023
         "permutation": "soft",  # rotations; "hard" for channel orders
         "fibre_size": 256,  # rows per gradient step
+        # 0: as published; n: every scale in n gradient steps per image batch, large maps in large
+        # ones, whatever fibre_size says.
+        "fibre_steps": 0,
         "objective": "log_sigmoid",  # as released; "nll" as written in the paper
     },
     "sanflow": {

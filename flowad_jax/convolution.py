@@ -118,7 +118,12 @@ def pointwise(x: jax.Array, kernel: jax.Array, strides: Sequence[int], pads: Pad
 
 
 def shifted(x: jax.Array, kernel: jax.Array, strides: Sequence[int], pads: Pads) -> jax.Array:
-    """A depthwise convolution as kh * kw shifted multiply-adds, which XLA fuses into one loop."""
+    """A depthwise convolution as kh * kw shifted multiply-adds, which XLA fuses into one loop.
+
+    Sums of half precision are made in float32, as libraries make them.
+    """
+    narrow, wide = x.dtype, jnp.promote_types(x.dtype, jnp.float32)
+    x, kernel = x.astype(wide), kernel.astype(wide)
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     kh, kw = kernel.shape[:2]
     height = (x.shape[1] - kh) // strides[0] + 1
@@ -129,7 +134,7 @@ def shifted(x: jax.Array, kernel: jax.Array, strides: Sequence[int], pads: Pads)
         for j in range(kw):
             view = x[:, i : i + last_row : strides[0], j : j + last_column : strides[1]]
             total += view * kernel[i, j, 0]
-    return total
+    return total.astype(narrow)
 
 
 def merged(x: jax.Array, kernel: jax.Array, strides: Sequence[int], pads: Pads) -> jax.Array:

@@ -83,11 +83,13 @@ class Encoder(NamedTuple):
     """A frozen network with its weights.
 
     Attributes:
-      apply: ``(variables, image (B, H, W, 3)) -> tuple of maps (B, h, w, C)``, shallow first.
+      apply: ``(variables, image (B, H, W, 3)) -> tuple of maps (B, h, w, C)``, shallow first, in
+        float32 whatever it computes in.
       variables: the weights; always an argument of a jitted function, never closed over.
       spec: the promise that ``apply`` keeps.
       taps: the indices into ``spec.channels`` that ``apply`` returns.
-      source: where the weights come from: ``name``, ``weights``, ``sha256``.
+      source: where the weights come from: ``name``, ``weights``, ``sha256``; and ``compute``, the
+        precision of the products.
     """
 
     apply: Callable[[Tree, Any], tuple[jax.Array, ...]]

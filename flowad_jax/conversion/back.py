@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from flowad_jax.conversion.encoder import Say, written
-from flowad_jax.conversion.settings import scale_order
+from flowad_jax.conversion.settings import changed, scale_order
 from flowad_jax.encoders import architecture
 from flowad_jax.errors import UserError
 from flowad_jax.training import state, workdir
@@ -43,7 +43,8 @@ def back(path: str | Path, output: str | None, say: Say = print) -> None:
 
 
 def _content(path: Path) -> tuple[dict[str, Any], str]:
-    config = workdir.load_config(path)
+    # Weights that were rounded for the device are no weights to hand out.
+    config = changed(workdir.load_config(path), **{"encoder.compute": "float32"})
     model = build_model(config)
     _check(config.method)
     trained, _, _ = state.of_workdir(model, path)

@@ -55,6 +55,7 @@ def settle(found: Found, recipe: config_dict.ConfigDict) -> Settled:
             f"{found.method}: take one such as configs/{found.method}_mvtec.py"
         )
     values = {f"method.{name}": value for name, value in found.options.items()}
+    values["encoder.compute"] = "float32"  # what its flows were trained on
     name = _encoder_name(found) or recipe.encoder.name
     values |= _prepared(found, name, recipe)
     spec = architecture.find(name).spec

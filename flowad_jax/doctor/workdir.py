@@ -154,7 +154,8 @@ def _usable(section: Section, config: config_dict.ConfigDict, meta: dict[str, An
     """Builds all parts of the run as evaluation does; names what is missing all at once."""
     before = len(section.problems)
     weights = config.encoder.weights
-    section.fact("encoder", f"{config.encoder.name}, weights {weights}")
+    compute = config.encoder.get("compute", "float32")
+    section.fact("encoder", f"{config.encoder.name}, weights {weights}, computed in {compute}")
     if weights not in ("embedded", "random") and not Path(weights).is_file():
         section.problem(
             f"the encoder's weights '{weights}' are not where config.json says",

@@ -15,8 +15,10 @@ from flowad_jax.encoders import files
 from flowad_jax.encoders.architecture import Architecture, find, shapes
 from flowad_jax.encoders.norm import normalised
 from flowad_jax.encoders.pooling import pooled
+from flowad_jax.encoders.precision import COMPUTE, in_precision, rounded
 from flowad_jax.encoders.taps import choose_taps
 from flowad_jax.errors import UserError
+from flowad_jax.lookup import check_choice
 from flowad_jax.types import Encoder, Published, Tree
 from flowad_jax.weights import store
 
@@ -33,6 +35,7 @@ def load(
     layer_norm: bool = False,
     final_norm: bool | None = None,
     tap_at: str | None = None,
+    compute: str = "float32",
     seed: int = 0,
 ) -> Encoder:
     """Returns an encoder with the variables that its taps need, on the default device.
@@ -49,18 +52,20 @@ def load(
       final_norm: whether a transformer's last normalisation is applied to every tap; None for
         its default.
       tap_at: where in its block a tap of a convolutional network lies; None for its default.
+      compute: ``"bfloat16"`` for a forward pass in half precision; maps are float32 either way.
       seed: of random weights.
 
     Raises:
-      UserError: the name, a tap or stride, the padding, the pooling or the weights are not what
-        they should be, or the architecture has no such option.
+      UserError: the name, a tap or stride, the padding, the pooling, the precision or the weights
+        are not what they should be, or the architecture has no such option.
     """
+    check_choice("encoder.compute", compute, COMPUTE)
     architecture = find(name)
     spec = architecture.spec
     taps = choose_taps(spec, taps, strides)
     options = _options(architecture, padding=padding, final_norm=final_norm, tap_at=tap_at)
     module = architecture.factory(taps=taps, **options)
-    apply = pooled(module.apply, pool)
+    apply = pooled(in_precision(module.apply, compute), pool)
     if layer_norm:
         apply = normalised(apply)
     target = shapes(module, spec)
@@ -71,8 +76,8 @@ def load(
         path = _weight_file(name, spec.weights, weights)
         variables = files.pruned(files.read(architecture, path), target, path.name)
         source = {"weights": path.name, "sha256": store.sha256(path)}
-    source = {"name": spec.name, **source}
-    return Encoder(apply, jax.device_put(variables), spec, taps, source)
+    source = {"name": spec.name, **source, "compute": compute}
+    return Encoder(apply, jax.device_put(rounded(variables, compute)), spec, taps, source)
 
 
 def convert_checkpoint(arch: str, checkpoint_path: str | Path) -> tuple[Tree, dict[str, Any]]:

@@ -64,14 +64,23 @@ def split(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def forward(
-    state: BlockState, subnet: Subnet, clamp: Clamp, x: jax.Array, cond: jax.Array | None
+    state: BlockState,
+    subnet: Subnet,
+    clamp: Clamp,
+    x: jax.Array,
+    cond: jax.Array | None,
+    mix: bool = True,
 ) -> tuple[jax.Array, jax.Array]:
-    """Maps data towards the latent: ``x -> (y, log_det)`` with log_det of shape (batch,)."""
+    """Maps data towards the latent: ``x -> (y, log_det)`` with log_det of shape (batch,).
+
+    Without ``mix`` the permutation that closes the block is left out: ``x -> (v, log_det)``.
+    """
     x1, x2 = split(x)
     log_scale, shift = _predict(subnet, clamp, x1, cond)
     u = jnp.concatenate([x1, x2 * jnp.exp(log_scale) + shift], axis=-1)
     v = u * _global_scale(state) + state.global_offset
-    return permutations.apply(state.permutation, v), _log_det(state, log_scale)
+    y = permutations.apply(state.permutation, v) if mix else v
+    return y, _log_det(state, log_scale)
 
 
 def inverse(
@@ -133,9 +142,16 @@ class CouplingBlock(nn.Module):
     def _sample(self) -> jax.Array:
         return permutations.sample(self.make_rng("params"), self.channels, self.permutation)
 
-    def __call__(self, x: jax.Array, cond: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
-        """Maps ``x -> (z, log_det)``."""
-        return forward(self.state, self.net, self.clamp, x, cond)
+    def __call__(
+        self, x: jax.Array, cond: jax.Array | None = None, mix: bool = True
+    ) -> tuple[jax.Array, jax.Array]:
+        """Maps ``x -> (z, log_det)``, without ``mix`` up to the permutation."""
+        return forward(self.state, self.net, self.clamp, x, cond, mix)
+
+    @property
+    def mixing(self) -> jax.Array:
+        """The permutation that closes the block."""
+        return self.state.permutation
 
     def inverse(self, z: jax.Array, cond: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """Maps ``z -> (x, log_det)``, the log-determinant being that of the inverse."""

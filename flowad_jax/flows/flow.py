@@ -32,13 +32,27 @@ class Flow(nn.Module):
 
     blocks: tuple[nn.Module, ...]
 
-    def __call__(self, x: jax.Array, cond: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
-        """Maps data to the latent: ``x -> (z, log_det)`` with log_det of shape (batch,)."""
+    def __call__(
+        self, x: jax.Array, cond: jax.Array | None = None, mix_last: bool = True
+    ) -> tuple[jax.Array, jax.Array]:
+        """Maps data to the latent.
+
+        Args:
+          x: (batch, ..., C).
+          cond: (batch, ...) condition of every row or map.
+          mix_last: whether the permutation that closes the last block is applied. The norm of the
+            latent and, for channel orders, any sum over its channels are the same without it.
+
+        Returns:
+          The latent and the log-determinants (batch,).
+        """
         total = jnp.zeros(x.shape[:1], x.dtype)
-        for block in self.blocks:
+        *others, last = self.blocks
+        for block in others:
             x, log_det = block(x, cond)
             total = total + log_det
-        return x, total
+        x, log_det = last(x, cond) if mix_last else last(x, cond, mix=False)
+        return x, total + log_det
 
     def inverse(self, z: jax.Array, cond: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """Maps the latent to data: ``z -> (x, log_det of the inverse map)``."""

@@ -56,11 +56,21 @@ class FusionFlow(nn.Module):
     def _sample(self, channels: int) -> jax.Array:
         return permutations.sample(self.make_rng("params"), channels, "hard")
 
-    def __call__(self, maps: Sequence[jax.Array]) -> tuple[Maps, jax.Array]:
-        """Maps ``maps -> (latents, log_det (B,))``."""
+    def __call__(
+        self, maps: Sequence[jax.Array], before: Sequence[jax.Array] | None = None
+    ) -> tuple[Maps, jax.Array]:
+        """Maps ``maps -> (latents, log_det (B,))``.
+
+        Args:
+          maps: one per scale.
+          before: channel orders that the maps still have to be brought into; done along with the
+            flow's own.
+        """
+        orders = self.permutations
+        if before is not None:
+            orders = [permutations.compose(*pair) for pair in zip(before, orders, strict=True)]
         pairs = [
-            _halves(permutations.apply(order, x))
-            for order, x in zip(self.permutations, maps, strict=True)
+            _halves(permutations.apply(order, x)) for order, x in zip(orders, maps, strict=True)
         ]
         x1, x2 = zip(*pairs, strict=True)
         y1, log_det2 = self._affine(self.net2, x2, x1)

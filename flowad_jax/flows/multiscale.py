@@ -53,9 +53,13 @@ class MultiScaleFlow(nn.Module):
 
     def __call__(self, maps: Sequence[jax.Array]) -> tuple[Maps, jax.Array]:
         """Maps feature maps (B, h_l, w_l, C_l) to latents of the same shapes and log_det (B,)."""
-        pairs = [flow(x, self.code(x[:1])) for flow, x in zip(self.scales, maps, strict=True)]
+        # The order that closes a chain and the one that opens the fusion come to one.
+        pairs = [
+            flow(x, self.code(x[:1]), mix_last=False)
+            for flow, x in zip(self.scales, maps, strict=True)
+        ]
         latents, log_dets = zip(*pairs, strict=True)
-        fused, log_det = self.fusion(latents)
+        fused, log_det = self.fusion(latents, [flow.blocks[-1].mixing for flow in self.scales])
         return fused, log_det + sum(log_dets)
 
     def inverse(self, latents: Sequence[jax.Array]) -> tuple[Maps, jax.Array]:

@@ -227,6 +227,9 @@ class _SANFlow:
             scale,
             ops.fibres(feature_map),
             None if code is None else jnp.tile(code, (images, 1)),
+            # Anomalous rows have a mean, the same in all channels: their order does not matter,
+            # but a rotation does.
+            mix_last=self.decoders.permutation == "soft",
         )
         log_alpha, log_beta = self.cells.spread(net_out, scale, (height, width))
         return _inverse_gamma.loss(

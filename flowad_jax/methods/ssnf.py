@@ -147,10 +147,13 @@ class _Flows:
         feature_map: jax.Array,
         dropout: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
-        """Latent (B, h, w, C) and log-determinants (B,); with a key ``dropout`` as in training."""
+        """Latent (B, h, w, C) and log-determinants (B,); with a key ``dropout`` as in training.
+
+        Its channels have not been through the flow's last order: all that follows sums over them.
+        """
         own = {collection: trees[group(scale)] for collection, trees in variables.items()}
         rngs = None if dropout is None else {"dropout": dropout}
-        return self.flow(feature_map.shape[-1]).apply(own, feature_map, rngs=rngs)
+        return self.flow(feature_map.shape[-1]).apply(own, feature_map, rngs=rngs, mix_last=False)
 
     def nll(
         self, variables: Mapping[str, Tree], maps: Sequence[jax.Array], dropout: jax.Array

@@ -40,7 +40,7 @@ def report(system: System, path: Path, timing: dict[str, Any], scored: Scored) -
             "holdout": system.holdout.describe(),
             "test": system.test.describe(),
         },
-        "encoder": {key: system.encoder.source[key] for key in ("name", "weights", "sha256")},
+        "encoder": dict(system.encoder.source),
         "seed": system.config.seed,
         "scoring": system.config.eval.scoring,
         "image_score": system.config.eval.image_score,

@@ -44,6 +44,7 @@ def test_a_torch_file_is_converted_on_the_fly(torch_file):
         "name": TINY,
         "weights": "tiny.safetensors",
         "sha256": store.sha256(torch_file),
+        "compute": "float32",
     }
 
 

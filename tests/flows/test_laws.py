@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowad_jax.flows import MLP, Clamp, CouplingBlock, Flow, cflow_decoder
+from flowad_jax.flows import MLP, Clamp, CouplingBlock, Flow, cflow_decoder, permutation
 
 ROW, MAP = (), (2, 3)  # event axes before the channels
 
@@ -65,6 +65,16 @@ def test_inverse_undoes_forward(case):
     np.testing.assert_allclose(log_det_back, -log_det, atol=1e-9)
     assert np.abs(z - x).max() > 1e-3
     assert log_det.shape == (BATCH,)
+
+
+def test_the_last_permutation_can_be_left_out(case):
+    flow, variables, x, cond = case
+    z, log_det = flow.apply(variables, x, cond)
+    before, same = flow.apply(variables, x, cond, mix_last=False)
+    last = flow.bind(variables).blocks[-1].mixing
+    np.testing.assert_array_equal(permutation.apply(last, before), z)
+    np.testing.assert_array_equal(log_det, same)
+    assert np.abs(z - before).max() > 1e-3
 
 
 def test_log_det_is_that_of_the_jacobian(case):

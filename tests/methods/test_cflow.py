@@ -138,6 +138,50 @@ def test_padding_images_never_train():
     np.testing.assert_allclose(loss, same, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("images", "steps"), [(2, 4), (3, 5), (1, 9)])
+def test_a_number_of_steps_instead_of_a_size(images, steps):
+    """Every row is visited at most once, and all but a remainder of fewer rows than steps are."""
+    method, maps = small(fibre_steps=steps), feature_maps(images)
+    found = minibatches(method, initial(method, maps)["constants"], maps, [1.0] * images, seed=1)
+    for feature_map, (minibatch, active) in zip(maps, found, strict=True):
+        rows = feature_map.reshape(-1, feature_map.shape[-1])
+        made = min(steps, len(rows))  # the second scale of one image has 4 rows
+        assert minibatch["rows"].shape == (made, len(rows) // made, rows.shape[1])
+        assert active.all()
+        assert (minibatch["weight"] == 1).all()
+        visited = {
+            row.tobytes() for row in np.asarray(minibatch["rows"]).reshape(-1, rows.shape[1])
+        }
+        assert len(visited) == len(rows) - len(rows) % made
+        assert visited <= {row.tobytes() for row in rows}
+
+
+def test_an_incomplete_batch_makes_all_steps_smaller():
+    """One real image of three: its 16 and 4 rows are shared evenly, and padding does not count."""
+    method, maps = small(fibre_steps=4), feature_maps(images=3)
+    constants = initial(method, maps)["constants"]
+    for scale, (minibatch, active) in enumerate(
+        minibatches(method, constants, maps, [1.0, 0.0, 0.0], seed=1)
+    ):
+        own = SIZES[scale][0] * SIZES[scale][1]
+        assert active.all()
+        np.testing.assert_array_equal(minibatch["weight"].sum(axis=1), own / 4)
+        real = np.asarray(minibatch["rows"])[np.asarray(minibatch["weight"]) > 0]
+        assert {row.tobytes() for row in real} == {
+            row.tobytes() for row in maps[scale][0].reshape(own, -1)
+        }
+    nothing = minibatches(method, constants, maps, [0.0, 0.0, 0.0], seed=1)
+    assert not any(active.any() for _, active in nothing)
+
+
+def test_steps_without_a_real_row_do_not_train():
+    method, maps = small(fibre_steps=8), feature_maps(images=3)
+    constants = initial(method, maps)["constants"]
+    _, (minibatch, active) = minibatches(method, constants, maps, [1.0, 0.0, 0.0], seed=1)
+    np.testing.assert_array_equal(active, [True] * 4 + [False] * 4)
+    np.testing.assert_array_equal(minibatch["weight"].sum(axis=1), active)
+
+
 def test_objectives():
     log_prob = np.linspace(-5, 5, 11)
     softplus = np.log1p(np.exp(-log_prob))
@@ -162,6 +206,7 @@ def test_log_likelihood_agrees_with_the_reference():
         ({"permutation": "sof"}, "permutation='sof'"),
         ({"blocks": 0}, "blocks=0"),
         ({"fibre_size": 0}, "fibre_size=0"),
+        ({"fibre_steps": -1}, r"fibre_steps=-1: must be 0 \(as published\) or more"),
     ],
 )
 def test_wrong_options_are_named(options, message):

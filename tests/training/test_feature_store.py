@@ -54,6 +54,7 @@ def change_key(key, value):
         swap_images,
         change_key("encoder.taps", (1, 3)),
         change_key("encoder.pool", "avg"),
+        change_key("encoder.compute", "bfloat16"),
         change_key("data.image_size", 64),
         change_key("data.filter", "bilinear"),
         change_key("cache.dtype", "bfloat16"),
