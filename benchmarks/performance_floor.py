@@ -12,8 +12,6 @@ from typing import Any
 from benchmarks import floor
 from benchmarks.performance_workers import recipe
 
-Work = dict[str, dict[str, dict[str, int]]]
-
 
 def _work(
     paths: list[str], settings: list[str], precision: str, cores: int, pipe: Connection
@@ -43,13 +41,21 @@ class Floors:
         self._process = context.Process(target=_work, args=arguments)
         self._process.start()
         theirs.close()
-        self._limit, self._work = options.limit, {}
+        self._limit = options.limit
+        self._work: dict[str, Any] = {}
+        self._rates: dict[str, Any] = {}
 
-    def counted(self) -> dict[str, Any]:
-        """Waits for the work of every recipe, or for an ``error``."""
-        if not self._work:
-            self._work = self._received()
-        return self._work
+    def measure(self) -> dict[str, Any]:
+        """Waits for the count, then has the rates of the device measured; an ``error`` is said."""
+        self._work = self._received()
+        self._rates = self._work
+        if "error" not in self._work:
+            self._pipe.send("rates")
+            self._rates = self._received()
+        self._process.join(20)
+        if "error" in self._rates:
+            print(f"floors: {self._rates['error']}", flush=True)
+        return self._rates
 
     def _received(self) -> dict[str, Any]:
         with contextlib.suppress(EOFError, OSError):
@@ -59,17 +65,9 @@ class Floors:
             self._process.kill()
         return {"error": "no answer"}
 
-    def add_to(self, entries: list[dict[str, Any]]) -> dict[str, Any]:
-        """Puts ``floor`` into what was measured of each recipe; returns the rates and ends."""
-        work = self.counted()
-        if "error" not in work:
-            self._pipe.send("rates")
-        rates = work if "error" in work else self._received()
-        self._process.join(20)
-        if "error" in rates:
-            print(f"floors: {rates['error']}", flush=True)
-            return rates
-        for entry in entries:
-            jobs = work[entry["recipe"]]
-            entry["floor"] = {job: floor.seconds(need, rates) for job, need in jobs.items()}
-        return rates
+    def add_to(self, entry: dict[str, Any]) -> None:
+        """Puts ``floor`` into what was measured of a recipe."""
+        if "error" not in self._rates:
+            jobs = self._work[entry["recipe"]]
+            found = {job: floor.seconds(need, self._rates) for job, need in jobs.items()}
+            entry["floor"] = found

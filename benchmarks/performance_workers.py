@@ -17,7 +17,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from benchmarks import _common
-from benchmarks.performance_sides import Given, JaxSide, TorchSide
+from benchmarks.performance_jobs import Given
 from flowad_jax.arguments import settings as parsed
 from flowad_jax.errors import UserError
 
@@ -50,8 +50,7 @@ def _work(
     built: Any = None
     jobs: dict[str, Any] = {}
     try:
-        config, (kind, *words) = recipe(path, settings), side.split()
-        built = JaxSide(config, given) if kind == "jax" else TorchSide(config, given, words)
+        built = _built(side, recipe(path, settings), given)
         pipe.send({"device": built.device})
     except Exception as error:
         pipe.send(_failed(error))
@@ -67,6 +66,20 @@ def _work(
             pipe.send(_failed(error))
 
 
+def _built(side: str, config: config_dict.ConfigDict, given: Given) -> Any:
+    """Imports the side's framework and no other."""
+    kind, *words = side.split()
+    if kind == "jax":
+        from benchmarks.performance_jax import JaxSide
+
+        return JaxSide(config, given)
+    if kind != "torch":
+        raise LookupError(f"no side '{side}'")
+    from benchmarks.performance_torch import TorchSide
+
+    return TorchSide(config, given, words)
+
+
 def _failed(error: Exception) -> Answer:
     lines = [line for line in str(error).splitlines() if line.strip()]
     reason = f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
@@ -77,7 +90,8 @@ def _warmed(built: Any, name: str, job: Any) -> Answer:
     """The first call compiles; in PyTorch the second one may go on with it."""
     built.start(name)
     first, second, third = (_seconds(built, job, 1) for _ in range(3))
-    return {"first_s": first, "compile_s": max(0.0, first + second - 2 * third)}
+    found = {"first_s": first, "compile_s": max(0.0, first + second - 2 * third)}
+    return found if built.forgets else found | {"peak_bytes": built.peak_bytes()}
 
 
 def _timed(built: Any, name: str, job: Any, budget: float) -> Answer:
@@ -89,7 +103,8 @@ def _timed(built: Any, name: str, job: Any, budget: float) -> Answer:
     times, end = [], time.perf_counter() + budget
     while not times or time.perf_counter() < end:
         times.append(_seconds(built, job, group))
-    return {"times_s": times, "calls_per_time": group, "peak_bytes": built.peak_bytes()}
+    found = {"times_s": times, "calls_per_time": group}
+    return found | {"peak_bytes": built.peak_bytes()} if built.forgets else found
 
 
 def _seconds(built: Any, job: Any, calls: int) -> float:

@@ -42,8 +42,14 @@ class Called(nn.Module):
 class Steps:
     """One Adam over all parameters, with the settings of a recipe's section ``train``."""
 
-    def __init__(self, module: nn.Module, train: Mapping[str, Any]):
-        """Fuses the update into one kernel, which PyTorch has for CPU and for CUDA."""
+    def __init__(self, module: nn.Module, train: Mapping[str, Any], idle: bool):
+        """Fuses the update into one kernel, which PyTorch has for CPU and for CUDA.
+
+        Args:
+          module: everything that trains.
+          train: the recipe's section.
+          idle: whether there are steps in which some parameters have no gradient.
+        """
         self._parameters = [p for p in module.parameters() if p.requires_grad]
         decoupled = train["weight_decay"] and train["decay"] == "decoupled"
         kind = torch.optim.AdamW if decoupled else torch.optim.Adam
@@ -56,7 +62,7 @@ class Steps:
         )
         self._clip = train["clip_norm"]
         # Before PyTorch 2.0 gradients that nobody computed were zeros, and momentum went on.
-        self._forget = train["adam_idle"] == "skip"
+        self._forget = not idle or train["adam_idle"] == "skip"
 
     def take(self, losses: Iterable[torch.Tensor]) -> torch.Tensor:
         """Takes the gradient step of every loss; returns their mean, without waiting for it."""

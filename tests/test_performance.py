@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from jax import lax
 
-from benchmarks import floor, performance, performance_table
-from benchmarks.performance_sides import arrays
+from benchmarks import floor, performance_contest, performance_table
+from benchmarks.operations import operations
+from benchmarks.performance_jobs import arrays
 from benchmarks.performance_workers import recipe
 from flowad_jax.errors import UserError
 
@@ -18,7 +19,7 @@ RECIPE = "configs/ssnf_magnetic_tile.py"
 
 def counted(function, *shapes):
     given = (jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes)
-    return floor.operations(jax.make_jaxpr(function)(*given))
+    return operations(jax.make_jaxpr(function)(*given))
 
 
 def test_a_dense_layer():
@@ -166,10 +167,10 @@ def test_sides_that_failed_leave_a_dash_and_a_reason():
 def test_turns_are_merged_until_one_fails():
     found = {}
     turn = {"times_s": [1.0], "calls_per_time": 2, "peak_bytes": 5}
-    performance.merge(found, turn)
-    performance.merge(found, turn | {"peak_bytes": 3})
+    performance_contest.merge(found, turn)
+    performance_contest.merge(found, turn | {"peak_bytes": 3})
     assert (found["times_s"], found["peak_bytes"]) == ([1.0, 1.0], 5)
-    performance.merge(found, {"error": "broke"})
+    performance_contest.merge(found, {"error": "broke"})
     assert found["error"] == "broke"
 
 
