@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import _common, performance_floor
-from benchmarks.performance_contest import Contest, Entry
+from benchmarks.performance_contest import Contest, Entry, told
 from benchmarks.performance_workers import recipe
 from flowad_jax.arguments import Parser
 from flowad_jax.errors import UserError
@@ -45,6 +45,7 @@ def run(options: argparse.Namespace, command: str) -> Entry:
     """
     paths = options.recipes.split(",")
     configs = {path: recipe(path, options.set) for path in paths}
+    given = {path: told(config, options) for path, config in configs.items()}
     found: Entry = {"title": options.title, "command": command, "peers": versions()}
     found |= {"device": "", "precision": options.precision, "recipes": []}
     devices: dict[str, Any] = {}
@@ -52,7 +53,7 @@ def run(options: argparse.Namespace, command: str) -> Entry:
     if not options.warm_together:
         found["rates"] = floors.measure()
     for group in [paths] if options.warm_together else [[path] for path in paths]:
-        contests = [Contest(path, configs[path], options) for path in group]
+        contests = [Contest(path, configs[path], given[path], options) for path in group]
         for contest in contests:
             devices |= contest.ready()
         if options.warm_together:

@@ -17,9 +17,15 @@ Entry = dict[str, Any]
 class Contest:
     """The sides of one recipe."""
 
-    def __init__(self, path: str, config: config_dict.ConfigDict, options: argparse.Namespace):
+    def __init__(
+        self,
+        path: str,
+        config: config_dict.ConfigDict,
+        given: Given,
+        options: argparse.Namespace,
+    ):
         """Starts the processes; they build while others are started."""
-        self._options, given = options, told(config, options)
+        self._options = options
         self._images = {
             "train": config.train.batch_size,
             "infer": config.eval.batch_size,

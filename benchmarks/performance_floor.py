@@ -38,7 +38,7 @@ class Floors:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         arguments = (paths, options.set, options.precision, options.cores, theirs)
-        self._process = context.Process(target=_work, args=arguments)
+        self._process = context.Process(target=_work, args=arguments, daemon=True)
         self._process.start()
         theirs.close()
         self._limit = options.limit

@@ -37,7 +37,7 @@ def recipe(path: str, settings: list[str]) -> config_dict.ConfigDict:
         try:
             config.update_from_flattened_dict({key: value})
         except (KeyError, TypeError, AttributeError) as error:
-            reason = " ".join(str(error).split())
+            reason = " ".join(str(error).split()).partition(". Other fields")[0].strip("'")
             raise UserError(f"--set={key}={value}: does not fit {path}: {reason}") from error
     return config
 
