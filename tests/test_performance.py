@@ -10,8 +10,8 @@ from jax import lax
 
 from benchmarks import floor, performance_contest, performance_table
 from benchmarks.operations import operations
-from benchmarks.performance_jobs import arrays
-from benchmarks.performance_workers import recipe
+from benchmarks.performance_jobs import Given, arrays
+from benchmarks.performance_workers import Worker, recipe
 from flowad_jax.errors import UserError
 
 RECIPE = "configs/ssnf_magnetic_tile.py"
@@ -113,7 +113,7 @@ def test_settings_reach_the_recipe():
 def test_a_setting_that_does_not_fit_is_named(setting):
     with pytest.raises(UserError, match=f"--set={setting}") as caught:
         recipe(RECIPE, [setting])
-    assert len(str(caught.value)) < 200
+    assert len(str(caught.value)) < 250
 
 
 def test_batches_hold_what_the_method_learns_from():
@@ -173,6 +173,14 @@ def test_turns_are_merged_until_one_fails():
     assert (found["times_s"], found["peak_bytes"]) == ([1.0, 1.0], 5)
     performance_contest.merge(found, {"error": "broke"})
     assert found["error"] == "broke"
+
+
+def test_a_side_that_fails_answers_everything_with_its_reason():
+    given = Given((0,), (8,), "normal", "float32", "0.2", "default")
+    worker = Worker("nobody", RECIPE, [], given, cores=1, limit=60.0)
+    assert worker.ready()["error"] == "LookupError: no side 'nobody'"
+    assert worker.ask("warm", "train") == {"error": "LookupError: no side 'nobody'"}
+    worker.close()
 
 
 @pytest.mark.parametrize("text", ["no json", "[]", "{}"])
