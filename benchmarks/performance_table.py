@@ -46,9 +46,9 @@ def section(measured: Entry) -> str:
     versions = measured["versions"] | measured["peers"]
     named = ("jax", "torch", "FrEIA", "torchvision")
     about = ", ".join(f"{name} {versions[name]}" for name in named if name in versions)
+    title = f"{measured['title']}: " if measured["title"] else ""
     lines = [
-        f"{measured['title'] or measured['device']}: {measured['device']}, "
-        f"{measured['precision']}; {about}.",
+        f"{title}{measured['device']}, {measured['precision']}; {about}.",
         f"```\n{measured['command']}\n```",
         table(measured),
         *failures(measured),
