@@ -131,7 +131,7 @@ def parse() -> tuple[argparse.Namespace, Parser]:
     add("--seconds", type=float, default=6.0, help="timed, for each job of each side")
     add("--turns", type=int, default=3, help="in which the sides share them out")
     add("--warm_together", action="store_true", help="compile everything at the same time")
-    add("--limit", type=float, default=300.0, help="seconds within which a process answers")
+    add("--limit", type=float, default=600.0, help="seconds within which a process answers")
     add("--cores", type=int, default=len(os.sched_getaffinity(0)), help="for every process")
     add("--freia", default="0.2", choices=("0.2", "2023-06"), help="form of FrEIA's blocks")
     add("--compile_jobs", default="train,infer", help="comma list, for `torch compile`")
