@@ -164,47 +164,12 @@ class TorchSide:
     def _encoder(self) -> Callable[[Any], list]:
         """A function from images to the pooled maps of the taps."""
         import torch
-        from torch.nn import functional
 
-        section = self._config.encoder
-        pool = {
-            "none": lambda x: x,
-            "avg": lambda x: functional.avg_pool2d(x, 3, 2, 1),
-            "max": lambda x: functional.max_pool2d(x, 3, 2, 1),
-        }[section.pool]
-        stages = _stages(section.name, section.padding, self._config.data.image_size)
-        stages = [self._placed(stage) for stage in stages[: max(self.features.taps) + 1]]
+        from peers import frozen
 
-        @torch.no_grad()
-        def encode(image: torch.Tensor) -> list[torch.Tensor]:
-            maps = [image := stage(image) for stage in stages]
-            return [pool(maps[tap]) for tap in self.features.taps]
-
-        return encode
-
-
-def _stages(name: str, padding: str | None, side: int) -> list:
-    """The encoder cut where our taps are, with random weights."""
-    from torch import nn
-
-    from peers import encoders as peers
-
-    family, variant = name.split(".")
-    if family == "resnet":
-        model = peers.resnet(variant, "zeros" if padding == "zeros" else "reflect")
-        stem: list = [model.conv1, model.bn1, model.relu, model.maxpool]
-        groups = [[*stem, model.layer1], [model.layer2], [model.layer3], [model.layer4]]
-    elif family == "efficientnet_lite":
-        model = peers.efficientnet_lite(variant, (side, side))
-        groups = [[model._conv_stem, model._bn0, model._swish]]
-        for index, block in enumerate(model._blocks):
-            widens = block._block_args.input_filters != block._block_args.output_filters
-            groups += [[]] if index and widens else []
-            groups[-1].append(block)
-    else:
-        raise LookupError(f"no peer for encoder '{name}'")
-    peers.fill(model, peers.random_state(model))
-    return [nn.Sequential(*group) for group in groups]
+        section, side = self._config.encoder.to_dict(), self._config.data.image_size
+        network = self._placed(frozen.build(section, self.features.taps, side))
+        return torch.no_grad()(network)
 
 
 def seconds(job: Job) -> float:

@@ -1,7 +1,7 @@
 """The peer of the CFLOW-AD benchmark: the same recipe with PyTorch and FrEIA 0.2.
 
 Written from the published description: one Adam over all decoders, fibres of N shuffled rows, the
-log-sigmoid of the log-likelihood per dimension.
+log-sigmoid of the log-likelihood per dimension. Nothing here imports JAX.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import math
 import numpy as np
 import torch
 
-from flowad_jax.flows import position_code
 from peers.freia import chain
+from peers.msflow import position_code
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -74,9 +74,9 @@ class Decoders:
 
     def _rows(self, feature_map: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         images, height, width, channels = feature_map.shape
-        code = position_code(self._condition, height, width).reshape(-1, self._condition)
+        code = position_code(self._condition, height, width)[0].flatten(1).T
         rows = torch.from_numpy(feature_map).reshape(-1, channels)
-        return rows, torch.from_numpy(code).repeat(images, 1)
+        return rows, code.repeat(images, 1)
 
 
 def log_prob(flow: torch.nn.Module, rows: torch.Tensor, cond: torch.Tensor) -> torch.Tensor:

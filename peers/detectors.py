@@ -103,13 +103,15 @@ class Detector:
         """
         import torch
 
+        from peers import ssnf
+
         tensors = [torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))) for x in maps]
         with torch.no_grad():
             if self.dialect == "msflow":
                 return [x.numpy() for x in self.flows[0].log_probs(tensors)]
             if self.dialect == "ssnf":
                 z, _ = self.flows[0](tensors[0])
-                return [torch.exp(-0.5 * (z**2 + np.log(2 * np.pi))).mean(1).numpy()]
+                return [ssnf.normality(z).numpy()]
             logs = self.net(tensors.pop()) if self.net else None
             return [self._rows(flow, x, logs) for flow, x in zip(self.flows, tensors, strict=True)]
 

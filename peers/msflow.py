@@ -166,6 +166,7 @@ class MSFlow(nn.Module):
         torch.manual_seed(seed)
         np.random.seed(seed)
         self._condition = condition
+        self._codes: dict[tuple[int, int], torch.Tensor] = {}
         self.parallel_flows = nn.ModuleList(
             freia.chain((c, 1, 1), condition, count, clamp, "hard", ConvNet, version)
             for c, count in zip(channels, blocks, strict=True)
@@ -174,15 +175,24 @@ class MSFlow(nn.Module):
 
     def forward(self, maps: Maps) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Maps pooled features (B, C, h, w) to latents of the same shapes and log-dets (B,)."""
+        self.place(maps)
         latents, log_dets = [], []
         for flow, feature_map in zip(self.parallel_flows, maps, strict=True):
             images, _, height, width = feature_map.shape
-            code = position_code(self._condition, height, width).to(feature_map)
+            code = self._codes[height, width]
             z, log_det = flow(feature_map, [code.expand(images, -1, -1, -1)])
             latents.append(z)
             log_dets.append(log_det)
         latents, log_det = self.fusion_flow(latents)
         return latents, torch.stack([*log_dets, log_det]).sum(0)
+
+    def place(self, maps: Maps) -> None:
+        """Keeps the position codes of such maps on their device."""
+        for feature_map in maps:
+            height, width = feature_map.shape[2:]
+            if (height, width) not in self._codes:
+                code = position_code(self._condition, height, width)
+                self._codes[height, width] = code.to(feature_map)
 
     @torch.no_grad()
     def log_probs(self, maps: Maps) -> list[torch.Tensor]:

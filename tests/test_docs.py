@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import encoder_parity, encoder_table
+from benchmarks import encoder_parity, encoder_table, performance_table
 from flowad_jax import lookup
 from flowad_jax.encoders import architecture, verify
 
@@ -122,6 +122,13 @@ def test_the_table_of_encoders_is_what_its_command_prints():
     rows = encoder_table.table(encoder_parity.read(encoder_table.PARITY))
     assert rows in readme, "run: python -m benchmarks.encoder_table --write"
     assert encoder_table.filled(readme, rows) == readme
+
+
+def test_the_tables_of_performance_are_what_their_command_prints():
+    readme = performance_table.README.read_text(encoding="utf-8")
+    sections = performance_table.text(performance_table.read())
+    wanted = "run: python -m benchmarks.performance_table --write"
+    assert performance_table.filled(readme, sections) == readme, wanted
 
 
 def test_every_encoder_was_compared_with_pytorch():
