@@ -25,7 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks import _common
-from benchmarks.performance_jobs import Arrays, arrays
+from benchmarks.performance.jobs import Arrays, arrays
 from flowad_jax.training import schedules, state
 from flowad_jax.training.model import Model, build_model
 from flowad_jax.training.step import make_stack_step, make_train_step

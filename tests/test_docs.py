@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import encoder_parity, encoder_table, performance_table
+from benchmarks import encoder_parity, encoder_table
+from benchmarks.performance import table as performance_table
 from flowad_jax import lookup
 from flowad_jax.encoders import architecture, verify
 
@@ -127,7 +128,7 @@ def test_the_table_of_encoders_is_what_its_command_prints():
 def test_the_tables_of_performance_are_what_their_command_prints():
     readme = performance_table.README.read_text(encoding="utf-8")
     sections = performance_table.text(performance_table.read())
-    wanted = "run: python -m benchmarks.performance_table --write"
+    wanted = "run: python -m benchmarks.performance.table --write"
     assert performance_table.filled(readme, sections) == readme, wanted
 
 

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from jax import lax
 
-from benchmarks import floor, performance_contest, performance_table
-from benchmarks.operations import operations
-from benchmarks.performance_jobs import Given, arrays
-from benchmarks.performance_workers import Worker, recipe
+from benchmarks.performance import contest as performance_contest
+from benchmarks.performance import floor
+from benchmarks.performance import table as performance_table
+from benchmarks.performance.jobs import Given, arrays
+from benchmarks.performance.operations import operations
+from benchmarks.performance.workers import Worker, recipe
 from flowad_jax.errors import UserError
 
 RECIPE = "configs/ssnf_magnetic_tile.py"

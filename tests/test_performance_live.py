@@ -8,10 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks.performance_contest import told
-from benchmarks.performance_jax import JaxSide
-from benchmarks.performance_jobs import JOBS
-from benchmarks.performance_workers import recipe
+from benchmarks.performance.contest import told
+from benchmarks.performance.jax_side import JaxSide
+from benchmarks.performance.jobs import JOBS
+from benchmarks.performance.workers import recipe
 from flowad_jax.training import state
 from flowad_jax.training.model import build_model
 
@@ -43,7 +43,7 @@ def small(method, *more):
 
 
 def torch_side(config, *words):
-    from benchmarks.performance_torch import TorchSide
+    from benchmarks.performance.torch_side import TorchSide
 
     return TorchSide(config, told(config, OPTIONS), list(words))
 

@@ -3,10 +3,9 @@
     python -m benchmarks.performance --output=docs/performance/cpu.json
     python -m benchmarks.performance --precision=tf32 --warm_together --title="One H100, TF32" \
         --output=docs/performance/h100_tf32.json
-    python -m benchmarks.performance_table --write
+    python -m benchmarks.performance.table --write
 
-Jobs and sides are described in benchmarks/performance_jobs.py, floors in benchmarks/floor.py. Each
-side of each recipe has a process of its own, bound to the same cores; the sides of a recipe take
+Jobs and sides are described in jobs.py beside this file, floors in floor.py. Each side of each recipe has a process of its own, bound to the same cores; the sides of a recipe take
 turns, so that what else the machine does meets all of them. The JSON file holds all times, the
 memory, the seconds of the first call and the versions; where a side fails it holds the reason.
 Needs Linux; PyTorch, FrEIA 0.2 and the libraries of the encoders for the sides of PyTorch.
@@ -25,9 +24,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks import _common, performance_floor
-from benchmarks.performance_contest import Contest, Entry, told
-from benchmarks.performance_workers import recipe
+from benchmarks import _common
+from benchmarks.performance import floors as performance_floors
+from benchmarks.performance.contest import Contest, Entry, told
+from benchmarks.performance.workers import recipe
 from flowad_jax.arguments import Parser
 from flowad_jax.errors import UserError
 
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace, command: str) -> Entry:
     found: Entry = {"title": options.title, "command": command, "peers": versions()}
     found |= {"device": "", "precision": options.precision, "recipes": []}
     devices: dict[str, Any] = {}
-    floors = performance_floor.Floors(paths, options)
+    floors = performance_floors.Floors(paths, options)
     if not options.warm_together:
         found["rates"] = floors.measure()
     for group in [paths] if options.warm_together else [[path] for path in paths]:
@@ -109,13 +109,13 @@ def versions() -> dict[str, str]:
 
 def main() -> None:
     """Measures, prints the table and writes the JSON."""
-    from benchmarks import performance_table
+    from benchmarks.performance import table
 
     options, parser = parse()
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the sides share the memory
     command = shlex.join(["python", "-m", "benchmarks.performance", *sys.argv[1:]])
     try:
-        print(performance_table.table(run(options, command)))
+        print(table.table(run(options, command)))
     except UserError as error:
         parser.fail(error)
 

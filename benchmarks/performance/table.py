@@ -1,7 +1,7 @@
 """The README's tables of all methods beside PyTorch, from the files in docs/performance.
 
-    python -m benchmarks.performance_table
-    python -m benchmarks.performance_table --write
+    python -m benchmarks.performance.table
+    python -m benchmarks.performance.table --write
 
 The first command prints the tables, the second puts them into README.md, between two comments.
 """
@@ -17,10 +17,10 @@ from flowad_jax.arguments import Parser
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation.results import markdown_table
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 FOLDER = ROOT / "docs" / "performance"
-BEGIN = "<!-- performance: python -m benchmarks.performance_table --write -->"
+BEGIN = "<!-- performance: python -m benchmarks.performance.table --write -->"
 END = "<!-- /performance -->"
 NAMES = {"cflow": "CFLOW-AD", "msflow": "MSFlow", "sanflow": "SANFlow", "ssnf": "SSNF"}
 OURS, EAGER, COMPILED = "jax", "torch", "torch compile"
@@ -150,7 +150,7 @@ def filled(readme: str, sections: str) -> str:
 
 def main() -> None:
     """Prints the tables or writes them."""
-    parser = Parser("python -m benchmarks.performance_table", __doc__)
+    parser = Parser("python -m benchmarks.performance.table", __doc__)
     parser.add_argument("--write", action="store_true", help="put them into README.md")
     options = parser.parse_args()
     try:

@@ -1,6 +1,6 @@
 """The least work of a training step and of an inference, and what the device can do at most.
 
-    python -m benchmarks.floor --recipes=configs/msflow_magnetic_tile.py
+    python -m benchmarks.performance.floor --recipes=configs/msflow_magnetic_tile.py
 
 Operations are those of all matrix products and convolutions in our programs; everything else is
 taken to cost nothing. Bytes are the fewest that have to pass through the device's memory:
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from ml_collections import config_dict
 
-from benchmarks.operations import operations
+from benchmarks.performance.operations import operations
 
 COPY_BYTES = {"cpu": 2**28, "gpu": 2**30}
 MATRIX_SIDE = {"cpu": 2048, "gpu": 8192}
@@ -175,7 +175,7 @@ def seconds(work: dict[str, int], rates: dict[str, float]) -> dict[str, float]:
 
 def main() -> None:
     """Prints the floors of recipes as JSON."""
-    from benchmarks.performance_workers import recipe
+    from benchmarks.performance.workers import recipe
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -9,8 +9,8 @@ import os
 from multiprocessing.connection import Connection
 from typing import Any
 
-from benchmarks import floor
-from benchmarks.performance_workers import recipe
+from benchmarks.performance import floor
+from benchmarks.performance.workers import recipe
 
 
 def _work(

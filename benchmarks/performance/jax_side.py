@@ -1,4 +1,4 @@
-"""Our side of the performance benchmark; see `benchmarks.performance_jobs`."""
+"""Our side of the performance benchmark; see `benchmarks.performance.jobs`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import config_dict
 
-from benchmarks.performance_jobs import Arrays, Given, Job, arrays, forget_peak, host_peak_bytes
+from benchmarks.performance.jobs import Arrays, Given, Job, arrays, forget_peak, host_peak_bytes
 from flowad_jax.training import schedules, state
 from flowad_jax.training.model import build_model
 from flowad_jax.training.step import make_train_step

@@ -17,7 +17,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from benchmarks import _common
-from benchmarks.performance_jobs import Given
+from benchmarks.performance.jobs import Given
 from flowad_jax.arguments import settings as parsed
 from flowad_jax.errors import UserError
 
@@ -70,12 +70,12 @@ def _built(side: str, config: config_dict.ConfigDict, given: Given) -> Any:
     """Imports the side's framework and no other."""
     kind, *words = side.split()
     if kind == "jax":
-        from benchmarks.performance_jax import JaxSide
+        from benchmarks.performance.jax_side import JaxSide
 
         return JaxSide(config, given)
     if kind != "torch":
         raise LookupError(f"no side '{side}'")
-    from benchmarks.performance_torch import TorchSide
+    from benchmarks.performance.torch_side import TorchSide
 
     return TorchSide(config, given, words)
 

@@ -1,4 +1,4 @@
-"""PyTorch's side of the performance benchmark; see `benchmarks.performance_jobs`."""
+"""PyTorch's side of the performance benchmark; see `benchmarks.performance.jobs`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from ml_collections import config_dict
 
-from benchmarks.performance_jobs import Given, Job, arrays, forget_peak, host_peak_bytes
+from benchmarks.performance.jobs import Given, Job, arrays, forget_peak, host_peak_bytes
 from peers import frozen, systems
 from peers.steps import Rows, Steps
 

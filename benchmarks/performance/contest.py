@@ -8,8 +8,8 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from benchmarks.performance_jobs import JOBS, Given
-from benchmarks.performance_workers import Worker
+from benchmarks.performance.jobs import JOBS, Given
+from benchmarks.performance.workers import Worker
 
 Entry = dict[str, Any]
 

@@ -1,0 +1,1 @@
+"""All four methods beside PyTorch; `python -m benchmarks.performance --help`."""
