@@ -5,10 +5,11 @@
         --output=docs/performance/h100_tf32.json
     python -m benchmarks.performance.table --write
 
-Jobs and sides are described in jobs.py beside this file, floors in floor.py. Each side of each recipe has a process of its own, bound to the same cores; the sides of a recipe take
-turns, so that what else the machine does meets all of them. The JSON file holds all times, the
-memory, the seconds of the first call and the versions; where a side fails it holds the reason.
-Needs Linux; PyTorch, FrEIA 0.2 and the libraries of the encoders for the sides of PyTorch.
+Jobs and sides are described in jobs.py beside this file, floors in floor.py. Each side of each
+recipe has a process of its own, bound to the same cores; the sides of a recipe take turns, so that
+what else the machine does meets all of them. The JSON file holds all times, the memory, the
+seconds of the first call and the versions; where a side fails it holds the reason. Needs Linux;
+PyTorch, FrEIA 0.2 and the libraries of the encoders for the sides of PyTorch.
 
 Sides: `jax`; `torch`; `torch compile`; either of PyTorch's also with the word `channels_last`.
 On a GPU add --compile_jobs="train,infer,infer one": compilation takes seconds there, not minutes.
