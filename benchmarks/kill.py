@@ -17,7 +17,6 @@ import json
 import random
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -25,9 +24,9 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from benchmarks import _common
+from benchmarks._runs import end, finish, start, steps
 
 # Small enough to end within a minute, large enough to write several checkpoints.
 SHORT = {
@@ -38,29 +37,7 @@ SHORT = {
     "eval.report_images": 0,
     "eval.pictures_per_kind": 0,
 }
-TIMES = ("seconds", "seconds_waited", "images_per_second")
 EVERY_THIRD = 3
-
-
-def start(config: str, workdir: Path, overrides: list[str]) -> subprocess.Popen:
-    """Starts a training, or goes on with it."""
-    short = [f"--config.{key}={value}" for key, value in SHORT.items()]
-    command = [sys.executable, "train.py", f"--config={config}", f"--workdir={workdir}"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*command, *short, *overrides], **quiet)
-
-
-def finish(process: subprocess.Popen) -> None:
-    """Waits for a run that must end well."""
-    _, said = process.communicate()
-    if process.returncode:
-        raise SystemExit(f"the run failed: {said.strip().splitlines()[-1:]}")
-
-
-def steps(workdir: Path) -> list[int]:
-    """The complete checkpoints of a run."""
-    folders = (workdir / "checkpoints").glob("*")
-    return sorted(int(folder.name) for folder in folders if folder.name.isdigit())
 
 
 def unfinished(workdir: Path) -> set[tuple[str, int]]:
@@ -90,18 +67,6 @@ def kill(process: subprocess.Popen, workdir: Path, seconds: float, at_checkpoint
     return "ended"
 
 
-def end(workdir: Path) -> dict[str, Any]:
-    """All that a finished run is compared by."""
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    with ocp.PyTreeCheckpointer() as reader:
-        state = reader.restore(workdir / "checkpoints" / str(steps(workdir)[-1]) / "state")
-    return {
-        "state": state,
-        "columns": json.loads((workdir / "results.json").read_text())["columns"],
-        "log": [{k: v for k, v in row.items() if k not in TIMES} for row in rows],
-    }
-
-
 def differences(one: Any, other: Any, name: str = "") -> list[str]:
     """Names of whatever is not the same to the last bit."""
     if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
@@ -123,7 +88,7 @@ def measure(config: str, kills: int, seed: int, overrides: list[str]) -> dict[st
         alone = Path(folder) / "alone"
         for name in ("warm-up", "alone"):  # the first one compiles
             started = time.monotonic()
-            finish(start(config, Path(folder) / name, overrides))
+            finish(start(config, Path(folder) / name, SHORT, overrides))
         length, expected = time.monotonic() - started, end(alone)
         while sum(count.values()) - count["ended"] < kills:
             workdir, outcome = Path(folder) / f"killed{count['ended']}", ""
@@ -131,7 +96,7 @@ def measure(config: str, kills: int, seed: int, overrides: list[str]) -> dict[st
                 done = sum(count.values()) - count["ended"]
                 enough = done >= kills
                 before = steps(workdir)
-                process = start(config, workdir, overrides)
+                process = start(config, workdir, SHORT, overrides)
                 wait = float("inf") if enough else rng.uniform(0, length)
                 outcome = kill(process, workdir, wait, not enough and done % EVERY_THIRD == 2)
                 count[outcome] += 1

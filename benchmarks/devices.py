@@ -1,0 +1,104 @@
+"""One device and several: how far apart the ends of the same trainings are.
+
+    python -m benchmarks.devices --output=devices.json
+
+This is about correctness and says nothing about speed, for simulated devices share the cores of
+the processor. Each recipe is trained on 1, 2, 4 and 8 of them, on small images for two epochs.
+Compared are the losses of all epochs, the parameters (the largest difference over the largest value
+of its tensor) and the image AUROC. Rounding differs where sums are cut at other places.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks import _common
+from benchmarks._runs import end, finish, start
+from flowad_jax.evaluation.results import markdown_table
+
+RECIPES = ("quickstart", "msflow_textures", "sanflow_textures", "ssnf_textures")
+SHORT = {
+    "data.image_size": 64,
+    "train.batch_size": 8,
+    "train.epochs": 2,
+    "train.eval_every": 2,
+    "train.plan_memory": False,
+    "eval.report_images": 0,
+    "eval.pictures_per_kind": 0,
+}
+HEADER = ("method", "devices", "loss", "parameters", "image AUROC, points")
+
+
+def trained(recipe: str, devices: int, folder: Path) -> dict[str, Any]:
+    """The end of a training on so many simulated devices."""
+    workdir = folder / f"{recipe}_{devices}"
+    environment = {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
+    finish(start(f"configs/{recipe}.py", workdir, SHORT, [], environment))
+    return end(workdir)
+
+
+def apart(one: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
+    """How far two ends are from each other."""
+    losses = [[row["loss"] for row in e["log"] if row["kind"] == "train"] for e in (one, other)]
+    pairs = zip(*(jax.tree.leaves(e["state"]["params"]) for e in (one, other)), strict=True)
+    auroc = [e["columns"]["last"]["image_auroc"] for e in (one, other)]
+    return {
+        "loss": max(abs(b / a - 1) for a, b in zip(*losses, strict=True)),
+        "parameters": max(_largest(*map(np.asarray, pair)) for pair in pairs),
+        "image_auroc": 100 * abs(auroc[1] - auroc[0]),
+    }
+
+
+def _largest(a: np.ndarray, b: np.ndarray) -> float:
+    scale = float(np.max(np.abs(a)))
+    return float(np.max(np.abs(a - b))) / scale if scale else math.inf * bool(np.any(b))
+
+
+def _texts(difference: dict[str, float]) -> tuple[str, str, str]:
+    small = (f"{difference[key]:.0e}" for key in ("loss", "parameters"))
+    return (*small, f"{difference['image_auroc']:.2f}")
+
+
+def main() -> None:
+    """Trains, prints the table and writes the JSON."""
+    options = parse()
+    numbers = [int(number) for number in options.devices.split(",")]
+    recipes = options.recipes.split(",")
+    rows, found = [HEADER, ("---", *["---:"] * 4)], []
+    bar = tqdm(total=len(recipes) * len(numbers), unit="run")
+    with tempfile.TemporaryDirectory() as folder, bar:
+        for recipe in recipes:
+            ends = []
+            for number in numbers:
+                ends.append(trained(recipe, number, Path(folder)))
+                bar.update()
+            for number, ended in zip(numbers[1:], ends[1:], strict=True):
+                difference = apart(ends[0], ended)
+                found.append({"recipe": recipe, "devices": number, **difference})
+                rows.append((recipe, str(number), *_texts(difference)))
+    print(markdown_table(rows))
+    if options.output:
+        _common.write(options.output, apart_from_one=found)
+
+
+def parse() -> argparse.Namespace:
+    """Command-line options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--recipes", default=",".join(RECIPES), help="of configs/, comma list")
+    parser.add_argument("--devices", default="1,2,4,8", help="the first is what others are held to")
+    parser.add_argument("--output", help="JSON file")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
