@@ -23,6 +23,9 @@ def base(
     config = config_dict.ConfigDict()
     # Everything random follows from it: initial weights, shuffling, augmentation.
     config.seed = 0
+    # How accelerators multiply float32 numbers: in full, as processors do; "tf32", faster on recent
+    # GPUs; or as is the device's "default" (TF32 on these, bfloat16 on TPUs).
+    config.precision = "float32"
 
     # Several runs by one command, each in a folder of its own: all combinations of the categories
     # in data.category and of these.

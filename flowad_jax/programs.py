@@ -1,4 +1,7 @@
-"""Compiled programs are kept on disk, so that the next run of the same shapes need not compile."""
+"""What jax is told before it compiles: where to keep programs, and how exactly to multiply.
+
+Programs are kept on disk, so that the next run of the same shapes need not compile.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,12 @@ from pathlib import Path
 
 import jax
 
+from flowad_jax.lookup import check_choice
+
 VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+# Names of jax for products of float32 numbers. Its own default rounds them to TF32 on recent GPUs
+# and to bfloat16 on TPUs, where a rotation would be none any more.
+PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "default": None}
 
 
 def keep() -> None:
@@ -29,6 +37,21 @@ def keep() -> None:
         return
     if os.access(folder, os.W_OK):
         jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def multiply_in(precision: str) -> None:
+    """Sets how accelerators multiply float32 numbers from now on; processors always do it in full.
+
+    Args:
+      precision: ``"float32"``; ``"tf32"``, 10 bits behind the point or about as many; or
+        ``"default"``, as the device or ``JAX_DEFAULT_MATMUL_PRECISION`` has it.
+
+    Raises:
+      UserError: another one.
+    """
+    check_choice("precision", precision, PRECISIONS)
+    if jax.default_backend() != "cpu" and precision != "default":
+        jax.config.update("jax_default_matmul_precision", PRECISIONS[precision])
 
 
 def _processor() -> str:

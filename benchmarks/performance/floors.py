@@ -19,12 +19,11 @@ def _work(
     """Sends the work of every recipe, then, when asked, the rates of the device."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     try:
-        import jax
+        from flowad_jax import programs
 
-        name = {"float32": "highest", "tf32": "tensorfloat32"}[precision]
-        jax.config.update("jax_default_matmul_precision", name)
         pipe.send({path: floor.least(recipe(path, settings)) for path in paths})
         pipe.recv()
+        programs.multiply_in(precision)
         pipe.send(floor.ceilings())
     except Exception as error:
         pipe.send({"error": f"{type(error).__name__}: {error}"[:300]})

@@ -26,8 +26,7 @@ class JaxSide:
 
     def __init__(self, config: config_dict.ConfigDict, given: Given):
         """Draws encoder and flows."""
-        precision = {"float32": "highest", "tf32": "tensorfloat32"}[given.precision]
-        jax.config.update("jax_default_matmul_precision", precision)
+        config.precision = given.precision
         self._config, self._given = config, given
         self._model = build_model(config)
         self._state: Any = state.fresh(self._model)

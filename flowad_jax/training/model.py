@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import config_dict
 
-from flowad_jax import lookup
+from flowad_jax import lookup, programs
 from flowad_jax.data import transforms
 from flowad_jax.encoders.load import load
 from flowad_jax.errors import UserError
@@ -73,6 +73,7 @@ def build_model(config: config_dict.ConfigDict) -> Model:
       UserError: a name or value of the config does not work; the message says which.
     """
     checks.numbers(config)
+    programs.multiply_in(config.precision)
     encoder = load(seed=config.seed, **config.encoder)
     log.info("encoder %s, weights %s", encoder.spec.name, encoder.source["weights"])
     size = _image_size(config.data, encoder)

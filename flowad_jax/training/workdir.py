@@ -17,7 +17,10 @@ from flowad_jax.training import converted
 
 CONFIG = "config.json"
 LEDGER = "sweep.json"  # instead of the config, where the folder holds several runs
-SECTIONS = {"seed", "sweep", "data", "synthesis", "encoder", "method", "train", "cache", "eval"}
+SECTIONS = {
+    *("seed", "precision", "sweep", "data", "synthesis"),
+    *("encoder", "method", "train", "cache", "eval"),
+}
 # Sections and keys that change what is reported, or where things are kept, but not what is
 # trained: a resumed run may differ in them.
 FREE = ("eval", "train.plan_memory", "cache.place", "cache.memory_mb", "cache.folder")
