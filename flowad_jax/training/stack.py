@@ -174,6 +174,7 @@ class _Stack:
         runs = [trainee.run for trainee in trainees]
         self._system = runs[0].system
         self._devices = parallel.devices(len(runs))
+        self._variables = self._devices.everywhere(self._system.encoder.variables)
         self._states = self._placed([run.state for run in runs])
         for run in runs:
             del run.state  # lies in the stack
@@ -204,7 +205,10 @@ class _Stack:
             if trainee.active and not trainee.waiting:
                 if trainee.run.between_epochs:
                     self._hand_back(m)
-                trainee.advance()
+                    trainee.advance()
+                    del trainee.run.state  # no second copy stays
+                else:
+                    trainee.advance()
 
     def _take_step(self) -> None:
         pairs = [trainee.pair or self._any_pair() for trainee in self._trainees]
@@ -239,8 +243,7 @@ class _Stack:
         if not self._shared:
             return maps
         (images,) = maps
-        variables = self._devices.everywhere(self._system.encoder.variables)
-        found = self._system.encode(variables, images.reshape(-1, *images.shape[2:]))
+        found = self._system.encode(self._variables, images.reshape(-1, *images.shape[2:]))
         return tuple(x.reshape(*images.shape[:2], *x.shape[1:]).astype(jnp.float32) for x in found)
 
     def _placed(self, trees: Sequence[Tree]) -> Tree:
