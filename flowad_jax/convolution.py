@@ -32,6 +32,7 @@ from jax.custom_derivatives import SymbolicZero
 Pads = Sequence[tuple[int, int]]
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+_CACHE_BYTES = 5 * 2**19  # of patches that are multiplied at once
 _MERGED_CHANNELS = 32  # measured optimum of input channels per dense convolution on CPU
 
 
@@ -87,8 +88,12 @@ def _of_kernel(x: jax.Array, kernel: jax.Array, strides: Sequence[int], pads: Pa
 
     Its transpose convolves the input, batch and channels exchanged, with the cotangent as kernel.
     An odd batch makes that up to 18 times slower with jaxlib 0.10; a blank image makes it even.
+    Large maps of few channels go another way.
     """
-    batch = x.shape[0]
+    batch, height, width, _ = x.shape
+    few = kernel.shape[2] <= 128 and batch >= 4
+    if few and height * width >= 32**2 and kernel.shape[3] >= 16 and set(strides) == {1}:
+        return _of_kernel_in_blocks(x, kernel, pads)
     if batch > 1:
         x = jnp.pad(x, ((0, batch % 2), (0, 0), (0, 0), (0, 0)))
     y = lax.conv_general_dilated(
@@ -99,6 +104,35 @@ def _of_kernel(x: jax.Array, kernel: jax.Array, strides: Sequence[int], pads: Pa
         dimension_numbers=("CHWN", "IHWO", "HWNC"),
     )
     return y.transpose(2, 0, 1, 3)[:batch]
+
+
+def _of_kernel_in_blocks(x: jax.Array, kernel: jax.Array, pads: Pads) -> jax.Array:
+    """The same for large maps: patches of some rows times the kernel, one block after the other.
+
+    The transpose adds up the products of the blocks' patches with the cotangent, which is up to
+    eight times faster there than the library's call: a block of patches stays in the cache. Rows
+    are chosen for it, and patches are made anew where the transpose needs them.
+    """
+    kh, kw, inputs, outputs = kernel.shape
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    images, height, width = x.shape[0], x.shape[1] - kh + 1, x.shape[2] - kw + 1
+    fitting = _CACHE_BYTES // (kernel[..., 0].size * width * x.dtype.itemsize)
+    rows = next(n for n in range(max(1, min(fitting, height)), 0, -1) if height % n == 0)
+
+    @jax.checkpoint
+    def product(image: jax.Array, top: jax.Array, x: jax.Array, flat: jax.Array) -> jax.Array:
+        size = (1, rows + kh - 1, width + kw - 1, inputs)
+        part = lax.dynamic_slice(x, (image, top, 0, 0), size)[0]
+        windows = [part[i : i + rows, j : j + width] for i in range(kh) for j in range(kw)]
+        patches = jnp.concatenate([window.reshape(-1, inputs) for window in windows], axis=1)
+        return (patches @ flat).reshape(rows, width, outputs)
+
+    def block(_: None, index: jax.Array) -> tuple[None, jax.Array]:
+        image, number = jnp.divmod(index, height // rows)
+        return None, product(image, number * rows, x, kernel.reshape(-1, outputs))
+
+    _, y = lax.scan(block, None, jnp.arange(images * (height // rows)))
+    return y.reshape(images, height, width, outputs)
 
 
 def overhanging(x: jax.Array, kernel: jax.Array, strides: Sequence[int], pads: Pads) -> jax.Array:

@@ -133,6 +133,27 @@ def test_every_form_has_the_derivatives_of_the_library(
 
 
 @pytest.mark.usefixtures("double_precision")
+@pytest.mark.parametrize("pads", [AROUND, ((0, 2), (1, 0))])
+def test_kernels_of_large_maps_have_their_gradient_from_blocks_of_rows(pads, monkeypatch):
+    """Two of them here: a block ends in the middle of an image; also for several kernels."""
+    monkeypatch.setattr(convolution, "_CACHE_BYTES", 8 * 9 * 16 * 32 * 5)
+    x, weights = in_float64((32, 32), 5, 1, 3, 16, batch=4)
+
+    def gradient(form, weights):
+        value, pull = jax.vjp(lambda k: form(x, k, (1, 1), pads), weights)
+        return pull(jnp.sin(value))[0]
+
+    program = str(jax.make_jaxpr(functools.partial(gradient, convolution.trainable))(weights))
+    assert "scan[" in program
+    several = jnp.stack([weights, 2 * weights])
+    ours, theirs = (
+        jax.jit(jax.vmap(functools.partial(gradient, form)))(several)
+        for form in (convolution.trainable, convolution.direct)
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.usefixtures("double_precision")
 @pytest.mark.parametrize("batch", [1, 3])
 def test_derivatives_are_finite_differences(batch):
     arguments = in_float64((4, 5), 3, 1, 3, 2, batch)
