@@ -7,6 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 import tensorboardX
 
 from flowad_jax import files
@@ -64,3 +66,24 @@ def read(workdir: Path) -> list[dict[str, Any]]:
         except ValueError:
             break
     return rows
+
+
+def numbers(metrics: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """What steps reported, as numbers that a checkpoint can keep."""
+    host = jax.device_get(metrics)
+    return [
+        {name: float(value) for name, value in step.items() if not name.startswith("finite")}
+        for step in host
+    ]
+
+
+def culprits(metrics: dict[str, Any]) -> str:
+    """The phases and parameter groups of a step that are not finite."""
+    losses = [k for k, v in metrics.items() if k.startswith("loss/") and not np.isfinite(v)]
+    groups = [k for k, v in metrics.items() if k.startswith("finite/") and not v]
+    found = {"phase": losses, "parameters of": groups}
+    return ", ".join(
+        f"{title} {', '.join(name.partition('/')[2] for name in names)}"
+        for title, names in found.items()
+        if names
+    )

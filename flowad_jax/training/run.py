@@ -23,7 +23,7 @@ from flowad_jax.training import feature_cache, scoring, state, summary
 from flowad_jax.training import logging as metrics_log
 from flowad_jax.training.checkpoint import Checkpoints, Position
 from flowad_jax.training.interrupt import Interrupted, Signals
-from flowad_jax.training.logging import MetricsLog
+from flowad_jax.training.logging import MetricsLog, culprits, numbers
 from flowad_jax.training.scoring import Scored
 from flowad_jax.training.step import make_loss
 from flowad_jax.training.system import System
@@ -109,7 +109,10 @@ class Run:
     def open(self, bar: tqdm) -> Iterator[None]:
         """While open, writes logs and shows its progress on a bar."""
         step = int(self.state.step)
-        with closing(self.system.train_loader), closing(MetricsLog(self._path, step)) as self._log:
+        with (
+            closing(self.system.train_loader),
+            closing(MetricsLog(self._path, step)) as self._log,
+        ):
             self._bar = bar
             self._scored = self._owed()
             yield
@@ -143,7 +146,7 @@ class Run:
         """Writes a checkpoint here, wherever in an epoch that is."""
         if self._pending:
             self._show(self._pending[-1], self.position.batch - 1)
-        if steps := self._earlier + _numbers(self._pending):
+        if steps := self._earlier + numbers(self._pending):
             self._meta["steps"] = steps
         self._checkpoints.save(self.state, self.position, self._meta)
 
@@ -164,7 +167,7 @@ class Run:
             step = epoch * self._steps_per_epoch + index + 1
             raise UserError(
                 f"training became NaN or infinite in step {step} (epoch {epoch}, batch {index}), "
-                f"{_culprits(metrics)}: lower train.learning_rate; the last checkpoint in "
+                f"{culprits(metrics)}: lower train.learning_rate; the last checkpoint in "
                 f"{self.workdir} is kept"
             )
         self._bar.set_postfix(loss=f"{float(metrics['loss']):.4f}", refresh=False)
@@ -175,7 +178,7 @@ class Run:
             self._show(self._pending[-1], self._steps_per_epoch - 1)
         if first == 0:
             self._meta["epoch_seconds"].append(round(seconds, 3))
-        self._log_epoch(self._earlier + _numbers(self._pending), len(self._pending), seconds)
+        self._log_epoch(self._earlier + numbers(self._pending), len(self._pending), seconds)
         self._pending, self._earlier = [], []
         self.position = Position(self.position.epoch + 1, 0)
 
@@ -249,25 +252,4 @@ def progress(runs: list[Run]) -> tqdm:
         unit="img",
         smoothing=0.05,
         disable=None,
-    )
-
-
-def _numbers(metrics: list[dict[str, Any]]) -> list[dict[str, float]]:
-    """What steps reported, as numbers that a checkpoint can keep."""
-    host = jax.device_get(metrics)
-    return [
-        {name: float(value) for name, value in step.items() if not name.startswith("finite")}
-        for step in host
-    ]
-
-
-def _culprits(metrics: dict[str, Any]) -> str:
-    """The phases and parameter groups of a step that are not finite."""
-    losses = [k for k, v in metrics.items() if k.startswith("loss/") and not np.isfinite(v)]
-    groups = [k for k, v in metrics.items() if k.startswith("finite/") and not v]
-    found = {"phase": losses, "parameters of": groups}
-    return ", ".join(
-        f"{title} {', '.join(name.partition('/')[2] for name in names)}"
-        for title, names in found.items()
-        if names
     )

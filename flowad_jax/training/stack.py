@@ -7,35 +7,25 @@ A member that is done or has failed makes room as soon as half of its stack is.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from flowad_jax import parallel
-from flowad_jax.errors import UserError
 from flowad_jax.features.batches import Encoded
 from flowad_jax.features.store import Maps
-from flowad_jax.parallel import ALONE
-from flowad_jax.training import memory_plan, state, workdir
-from flowad_jax.training.checkpoint import Checkpoints
+from flowad_jax.training import memory_plan
 from flowad_jax.training.interrupt import Interrupted, Signals
-from flowad_jax.training.members import Member, Outcome, attempt
-from flowad_jax.training.model import Model, build_model, sibling
+from flowad_jax.training.members import Member
 from flowad_jax.training.run import Run, progress
 from flowad_jax.training.step import make_stack_step
-from flowad_jax.training.system import System, build
+from flowad_jax.training.trainee import Note, Trainee, begin
 from flowad_jax.types import Batch, TrainState, Tree
-
-Note = Callable[[Member, Outcome], None]
-
-log = logging.getLogger("flowad_jax")
 
 
 def train(members: Sequence[Member], root: Path, note: Note) -> None:
@@ -50,7 +40,7 @@ def train(members: Sequence[Member], root: Path, note: Note) -> None:
       Interrupted: a signal asked to stop; all states were saved.
     """
     with ExitStack() as opened, Signals() as signals:
-        trainees = _begin(members, root, note, opened, signals)
+        trainees = begin(members, root, note, opened, signals)
         if not trainees:
             return
         opened.enter_context(memory_plan.told(_plan(trainees)))
@@ -62,77 +52,7 @@ def train(members: Sequence[Member], root: Path, note: Note) -> None:
             trainees = _Stack(trainees, shared).train(signals)
 
 
-class _Trainee:
-    """A member of a stack, from its first batch to its report.
-
-    Attributes:
-      run: all of its training but the gradient steps.
-      pair: its latest maps and batch.
-      active: whether it has batches left.
-      waiting: whether the latest batch still waits for its gradient step.
-    """
-
-    def __init__(self, member: Member, root: Path, note: Note, run: Run) -> None:
-        self.run, self.active, self.waiting = run, True, False
-        self.pair: tuple[Maps, Batch] | None = None
-        self._member, self._root, self._note = member, root, note
-        self._batches: Generator[tuple[Maps, Batch], None, None]
-
-    def open(self, opened: ExitStack, bar: tqdm) -> None:
-        """Opens logs and data until ``opened`` is closed."""
-        with attempt(self._member, self._root) as outcome:
-            opened.enter_context(self.run.open(bar))
-            self._batches = opened.enter_context(closing(self.run.batches()))
-        self._settle(outcome)
-
-    def advance(self) -> None:
-        """Gets the next batch; after the last one, the report is written."""
-        with attempt(self._member, self._root) as outcome:
-            following = next(self._batches, None)
-            if following is None:
-                self.run.report()
-                self.active = False
-            self.pair, self.waiting = following or self.pair, True
-        self._settle(outcome, ended=not self.active)
-
-    def took(self, metrics: dict[str, Any]) -> None:
-        """Notes what its gradient step reported."""
-        with attempt(self._member, self._root) as outcome:
-            self.run.took(metrics)
-            self.waiting = False
-        self._settle(outcome)
-
-    def _settle(self, outcome: Outcome, ended: bool = False) -> None:
-        if outcome.status != "done" or ended:
-            self.active = False
-            self._note(self._member, outcome)
-
-
-def _begin(
-    members: Sequence[Member], root: Path, note: Note, opened: ExitStack, signals: Signals
-) -> list[_Trainee]:
-    """Builds the members; those whose data cannot be read are noted and left out."""
-    trainees: list[_Trainee] = []
-    model: Model | None = None
-    first: System | None = None
-    for member in members:
-        with attempt(member, root) as outcome:
-            model = sibling(model, member.config) if model else build_model(member.config)
-            system = build(member.config, model, ALONE)
-            first = first or system
-            check_alike(first, system)
-            state.check(system)
-            path = workdir.claim(root / member.folder, member.config)
-            checkpoints = opened.enter_context(closing(Checkpoints(path)))
-            run = Run(system, path, checkpoints, title=member.folder)
-            run.prepare_features(signals)
-            trainees.append(_Trainee(member, root, note, run))
-        if outcome.status != "done":
-            note(member, outcome)
-    return trainees
-
-
-def _plan(trainees: list[_Trainee]) -> memory_plan.Plan | None:
+def _plan(trainees: list[Trainee]) -> memory_plan.Plan | None:
     """What they need together, told to the user who wants to know."""
     system, count = trainees[0].run.system, len(trainees)
     if not system.config.train.plan_memory:
@@ -140,19 +60,6 @@ def _plan(trainees: list[_Trainee]) -> memory_plan.Plan | None:
     plan = memory_plan.make(system, count, parallel.devices(count))
     memory_plan.show(plan)
     return plan
-
-
-def check_alike(first: System, other: System) -> None:
-    """Raises a UserError if two runs cannot share a program."""
-    for name, one, two in (
-        ("data.image_size", first.image_size, other.image_size),
-        ("train.batch_size", first.train_loader.batch_size, other.train_loader.batch_size),
-    ):
-        if one != two:
-            raise UserError(
-                f"train.stack: its members share a program, but {name} is {one} for one and {two} "
-                "for another: train this one by itself"
-            )
 
 
 def _share_encoder(runs: list[Run]) -> bool:
@@ -169,7 +76,7 @@ def _share_encoder(runs: list[Run]) -> bool:
 class _Stack:
     """Trainees whose states lie stacked on the devices, each array with a leading axis M."""
 
-    def __init__(self, trainees: list[_Trainee], shared: bool) -> None:
+    def __init__(self, trainees: list[Trainee], shared: bool) -> None:
         self._trainees, self._shared = trainees, shared
         runs = [trainee.run for trainee in trainees]
         self._system = runs[0].system
@@ -186,7 +93,7 @@ class _Stack:
             at_once=self._devices.count > 1 or jax.default_backend() != "cpu",
         )
 
-    def train(self, signals: Signals) -> list[_Trainee]:
+    def train(self, signals: Signals) -> list[Trainee]:
         """Takes gradient steps until half of the trainees are done; returns the others."""
         enough = len(self._trainees) // 2
         while True:

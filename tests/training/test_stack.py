@@ -17,6 +17,7 @@ from flowad_jax.training.model import build_model, sibling
 from flowad_jax.training.run import Run
 from flowad_jax.training.step import init_state, make_maps_step
 from flowad_jax.training.system import build
+from flowad_jax.training.trainee import check_alike
 from tests.conftest import write_image
 from tests.training.test_layouts import METHODS, tiny
 from tests.training.test_loop import final_state
@@ -174,10 +175,10 @@ def test_what_cannot_share_a_program(config):
     model = build_model(part)
     first, other = build(part, model), build(nut, sibling(model, nut))
     with pytest.raises(UserError, match=r"data\.image_size is 32 for one and 64 for another"):
-        stack.check_alike(first, other)
+        check_alike(first, other)
     other = replace(other, image_size=32)
     with pytest.raises(UserError, match=r"train\.batch_size is 5 for one and 8 for another"):
-        stack.check_alike(first, other)
+        check_alike(first, other)
     with nut.unlocked():
         nut.seed = 1
     with pytest.raises(UserError, match="random weights are others for each seed"):
