@@ -3,9 +3,11 @@
 import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 
 from flowad_jax.errors import UserError
 from flowad_jax.features import memory
+from flowad_jax.parallel import Devices
 from flowad_jax.training import memory_plan, state, system
 from flowad_jax.training.step import make_train_step
 from flowad_jax.types import Batch
@@ -68,6 +70,21 @@ def test_the_table_names_everything(monkeypatch, caplog):
     assert len(lines) == len(plan.always) + len(plan.batch) + 1
     assert lines[0].endswith("encoder")
     assert f"1.0 GiB free, room for batches of {plan.largest_batch} images" in lines[-1]
+
+
+def test_a_stack_needs_as_much_as_its_members(monkeypatch):
+    """All but the encoder, of which there is one; several devices share the members."""
+    monkeypatch.setattr(memory, "host", lambda: 2**30)
+    parts = built()
+    one, six = (memory_plan.make(parts, members) for members in (1, 6))
+    assert six.always == {k: (6 if k != "encoder" else 1) * v for k, v in one.always.items()}
+    assert six.batch == {k: 6 * v for k, v in one.batch.items()}
+    assert any("a batch of 2 images for each of 6 detectors" in line for line in six.lines())
+    shared = memory_plan.make(parts, 6, Devices(Mesh(np.array([None] * 3), ("data",))))
+    assert shared.total < six.total / 2
+    monkeypatch.setattr(memory, "host", lambda: 2**10)
+    with pytest.raises(UserError, match=r"list fewer than 6 detectors in train\.stack, lower"):
+        memory_plan.show(memory_plan.make(parts, 6))
 
 
 def test_what_has_no_room_is_told_with_a_remedy(monkeypatch):
