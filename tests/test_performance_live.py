@@ -74,12 +74,12 @@ def test_pytorch_gives_maps_of_our_shapes_and_trains_what_we_train(torch, method
 
 
 def test_our_side_does_every_job():
-    config = small("ssnf", "encoder.name=resnet.resnet_tiny")
+    config = small("cflow", "encoder.name=resnet.resnet_tiny", "encoder.strides=(8,)")
     side = JaxSide(config, told(config, OPTIONS))
     loss, maps, one = (called(side, job) for job in JOBS)
     assert np.isfinite(float(loss))
-    assert [x.shape[0] for x in maps] == [3, 3]
-    assert [x.shape[0] for x in one] == [1, 1]
+    assert [x.shape[0] for x in maps] == [3]
+    assert [x.shape[0] for x in one] == [1]
     assert side.peak_bytes() > 0
 
 

@@ -104,7 +104,7 @@ for value, gradient in (compute(*halves), compute(*rows)):
 
 def test_the_filter_sees_the_batch_of_all_devices():
     """The largest positive is on one device, and negatives between 2 and 9 on the other."""
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2"}
     done = subprocess.run(
         [sys.executable, "-c", TWO_DEVICES],
         env=environment,

@@ -83,7 +83,9 @@ def test_a_single_device_needs_no_mesh():
 def test_batches_that_devices_cannot_share(monkeypatch, caplog):
     monkeypatch.setattr(parallel.jax, "device_count", lambda: 8)
     monkeypatch.setattr(parallel.jax, "devices", lambda: [None] * 8)
-    assert parallel.devices(3) == parallel.Devices()
+    assert parallel.devices(11) == parallel.Devices()
+    monkeypatch.setattr(parallel, "Mesh", lambda devices, *args, **kwargs: devices)
+    assert len(parallel.devices(15).mesh) == 5
     monkeypatch.setattr(parallel.jax, "process_count", lambda: 2)
     with pytest.raises(UserError, match=r"train\.batch_size=12 cannot be divided among 8 devices"):
         parallel.devices(12)

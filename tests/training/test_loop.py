@@ -234,9 +234,8 @@ def test_load_config_restores_a_run(tiny_config, tmp_path):
     with pytest.raises(UserError, match="the workdir is damaged"):
         workdir.load_config(path)
     (path / "config.json").write_text('{"data": {}, "seed": 0}')
-    with pytest.raises(
-        UserError, match="has no cache, encoder, eval, method, sweep, synthesis, train: another"
-    ):
+    missing = "cache, encoder, eval, method, precision, sweep, synthesis, train"
+    with pytest.raises(UserError, match=f"has no {missing}: another"):
         workdir.load_config(path)
     with pytest.raises(UserError, match="is not a workdir"):
         workdir.load_config(tmp_path)
