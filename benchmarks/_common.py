@@ -14,6 +14,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from flowad_jax import files
+from flowad_jax.errors import UserError
 from flowad_jax.evaluation import results
 
 
@@ -50,6 +51,19 @@ def asked(options: argparse.Namespace) -> tuple[config_dict.ConfigDict, list[int
     if options.data_root:
         config.data.root = options.data_root
     return config, [int(number) for number in options.workers.split(",")]
+
+
+def between(page: str, begin: str, end: str, text: str) -> str:
+    """A page with another text between two lines of it.
+
+    Raises:
+      UserError: one of the lines is missing.
+    """
+    before, first, rest = page.partition(f"{begin}\n")
+    _, last, after = rest.partition(end)
+    if not (first and last):
+        raise UserError(f"README.md: needs the lines '{begin}' and '{end}' around what is written")
+    return f"{before}{first}{text}\n{last}{after}"
 
 
 def write(path: str, **measured: Any) -> None:

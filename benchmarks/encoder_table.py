@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks import _common
 from flowad_jax import files, lookup
 from flowad_jax.arguments import Parser
 from flowad_jax.encoders.architecture import PACKAGE, Architecture, complete_shapes, find
@@ -53,11 +54,7 @@ def filled(readme: str, rows: str) -> str:
     Raises:
       UserError: one of the comments around the table is missing.
     """
-    before, begin, rest = readme.partition(f"{BEGIN}\n")
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise UserError(f"README.md: needs the lines '{BEGIN}' and '{END}' around the table")
-    return f"{before}{begin}{rows}\n{end}{after}"
+    return _common.between(readme, BEGIN, END, rows)
 
 
 def runs(numbers: Iterable[int]) -> str:

@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks import _common
 from flowad_jax import files
 from flowad_jax.arguments import Parser
 from flowad_jax.errors import UserError
@@ -141,11 +142,7 @@ def filled(readme: str, sections: str) -> str:
     Raises:
       UserError: one of the comments around them is missing.
     """
-    before, begin, rest = readme.partition(f"{BEGIN}\n")
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise UserError(f"README.md: needs the lines '{BEGIN}' and '{END}' around the tables")
-    return f"{before}{begin}\n{sections}\n\n{end}{after}"
+    return _common.between(readme, BEGIN, END, f"\n{sections}\n")
 
 
 def main() -> None:
