@@ -11,6 +11,7 @@ of its tensor) and the image AUROC. Rounding differs where sums are cut at other
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import tempfile
 from pathlib import Path
@@ -21,8 +22,12 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks import _common
-from benchmarks._runs import end, finish, start
+from benchmarks._runs import finish, start
 from flowad_jax.evaluation.results import markdown_table
+from flowad_jax.training import logging as metrics_log
+from flowad_jax.training.model import build_model
+from flowad_jax.training.state import of_workdir
+from flowad_jax.training.workdir import load_config
 
 RECIPES = ("quickstart", "msflow_textures", "sanflow_textures", "ssnf_textures")
 SHORT = {
@@ -42,18 +47,24 @@ def trained(recipe: str, devices: int, folder: Path) -> dict[str, Any]:
     workdir = folder / f"{recipe}_{devices}"
     environment = {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
     finish(start(f"configs/{recipe}.py", workdir, SHORT, [], environment))
-    return end(workdir)
+    model = build_model(load_config(workdir))
+    state, *_ = of_workdir(model, workdir)  # brings it onto the device that there is
+    results = json.loads((workdir / "results.json").read_text())
+    return {
+        "params": jax.device_get(state.params),
+        "losses": [row["loss"] for row in metrics_log.read(workdir) if row["kind"] == "train"],
+        "image_auroc": results["columns"]["last"]["image_auroc"],
+    }
 
 
 def apart(one: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
     """How far two ends are from each other."""
-    losses = [[row["loss"] for row in e["log"] if row["kind"] == "train"] for e in (one, other)]
-    pairs = zip(*(jax.tree.leaves(e["state"]["params"]) for e in (one, other)), strict=True)
-    auroc = [e["columns"]["last"]["image_auroc"] for e in (one, other)]
+    losses = zip(one["losses"], other["losses"], strict=True)
+    pairs = zip(*(jax.tree.leaves(end["params"]) for end in (one, other)), strict=True)
     return {
-        "loss": max(abs(b / a - 1) for a, b in zip(*losses, strict=True)),
-        "parameters": max(_largest(*map(np.asarray, pair)) for pair in pairs),
-        "image_auroc": 100 * abs(auroc[1] - auroc[0]),
+        "loss": max(abs(b / a - 1) for a, b in losses),
+        "parameters": max(_largest(*pair) for pair in pairs),
+        "image_auroc": 100 * abs(other["image_auroc"] - one["image_auroc"]),
     }
 
 
