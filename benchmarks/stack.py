@@ -25,6 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks import _common
+from benchmarks.performance.jax_side import maps_of
 from benchmarks.performance.jobs import Arrays, arrays
 from flowad_jax.training import schedules, state
 from flowad_jax.training.model import Model, build_model
@@ -33,12 +34,6 @@ from flowad_jax.types import Batch, Tree
 
 FORMS = ("at once", "in turn")
 Step = Callable[[Any], Any]  # state -> state
-
-
-def maps_of(model: Model, images: np.ndarray) -> tuple[jax.Array, ...]:
-    """Feature maps (B, h, w, C) of images on the host."""
-    maps = model.encode(model.encoder.variables, jax.device_put(images))
-    return tuple(x.astype(jnp.float32) for x in maps)
 
 
 def single(model: Model, given: Arrays) -> Step:

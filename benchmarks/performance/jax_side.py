@@ -11,9 +11,15 @@ from ml_collections import config_dict
 
 from benchmarks.performance.jobs import Arrays, Given, Job, arrays, forget_peak, host_peak_bytes
 from flowad_jax.training import schedules, state
-from flowad_jax.training.model import build_model
+from flowad_jax.training.model import Model, build_model
 from flowad_jax.training.step import make_train_step
 from flowad_jax.types import Batch
+
+
+def maps_of(model: Model, images: np.ndarray) -> tuple[jax.Array, ...]:
+    """Feature maps of images on the host, as `flowad_jax.features.batches.Encoded` has them."""
+    maps = model.encode(model.encoder.variables, jax.device_put(images))
+    return tuple(x.astype(jnp.float32) for x in maps)
 
 
 class JaxSide:
@@ -46,20 +52,15 @@ class JaxSide:
         batch = Batch(None, given.mask, given.label, weight)
 
         def one_step() -> Any:
-            self._state, metrics = step(self._state, self._maps(given.image), batch)
+            self._state, metrics = step(self._state, maps_of(self._model, given.image), batch)
             return metrics["loss"]
 
         return one_step
 
-    def _maps(self, image: np.ndarray) -> tuple[Any, ...]:
-        """As `flowad_jax.features.batches.Encoded` has them."""
-        maps = self._model.encode(self._model.encoder.variables, jax.device_put(image))
-        return tuple(x.astype(jnp.float32) for x in maps)
-
     def _infer(self, given: Arrays) -> Job:
         def score() -> Any:
             variables = {"params": self._state.params, "constants": self._state.constants}
-            return self._model.evaluator.log_probs(variables, self._maps(given.image))
+            return self._model.evaluator.log_probs(variables, maps_of(self._model, given.image))
 
         return score
 
