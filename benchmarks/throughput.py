@@ -33,7 +33,8 @@ from benchmarks import _common
 from benchmarks.msflow_sides import forget_peak, peak_bytes
 from flowad_jax import cli
 from flowad_jax.data import sources, transforms
-from flowad_jax.data.record import Source, read_image
+from flowad_jax.data.images import read_image
+from flowad_jax.data.record import Source
 from flowad_jax.data.subset import evenly_spaced
 from flowad_jax.errors import UserError
 from flowad_jax.serving import watch

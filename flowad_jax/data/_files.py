@@ -11,16 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from flowad_jax.data.record import (
-    GOOD,
-    UNKNOWN,
-    WHITE,
-    Record,
-    count,
-    read_image,
-    read_mask,
-    unreadable,
-)
+from flowad_jax.data.images import WHITE, read_image, unreadable
+from flowad_jax.data.masks import read_mask
+from flowad_jax.data.record import GOOD, UNKNOWN, Record, count
 from flowad_jax.errors import LayoutError, UserError
 from flowad_jax.lookup import nearest
 
@@ -225,7 +218,7 @@ def _header_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as file:
             return file.size
-    except Exception as error:  # as in record.read_image
+    except Exception as error:  # as in images.read_image
         raise unreadable(path, error) from error
 
 

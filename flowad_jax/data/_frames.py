@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowad_jax.data import record
-from flowad_jax.data.record import GOOD, Record, read_image
+from flowad_jax.data.images import read_image
+from flowad_jax.data.record import GOOD, Record
 from flowad_jax.errors import UserError
 
 ANOMALY = "anomaly"

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from flowad_jax.data import transforms
-from flowad_jax.data.record import Source, read_image
+from flowad_jax.data.images import read_image
+from flowad_jax.data.record import Source
 from flowad_jax.errors import UserError
 
 Resized = tuple[np.ndarray, ...]  # (S, S, 3) uint8, and for records (S, S) bool

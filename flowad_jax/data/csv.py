@@ -24,7 +24,8 @@ from flowad_jax.data import _files, _table
 from flowad_jax.data._files import Entry, FileSource
 from flowad_jax.data._table import Row
 from flowad_jax.data.about import About
-from flowad_jax.data.record import GOOD, UNKNOWN, WHITE
+from flowad_jax.data.images import WHITE
+from flowad_jax.data.record import GOOD, UNKNOWN
 from flowad_jax.errors import LayoutError, UserError
 
 ABOUT = About(

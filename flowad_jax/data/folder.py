@@ -17,7 +17,8 @@ from pathlib import Path
 from flowad_jax.data import _files
 from flowad_jax.data._files import Entry, FileSource
 from flowad_jax.data.about import About
-from flowad_jax.data.record import GOOD, WHITE
+from flowad_jax.data.images import WHITE
+from flowad_jax.data.record import GOOD
 from flowad_jax.errors import LayoutError, UserError
 
 ABOUT = About(

@@ -28,7 +28,8 @@ from typing import NoReturn
 from flowad_jax.data import _files
 from flowad_jax.data._files import Entry, FileSource
 from flowad_jax.data.about import About
-from flowad_jax.data.record import GOOD, read_mask
+from flowad_jax.data.masks import read_mask
+from flowad_jax.data.record import GOOD
 from flowad_jax.errors import LayoutError, UserError
 
 ABOUT = About(

@@ -17,7 +17,8 @@ import numpy as np
 from flowad_jax.data import _files
 from flowad_jax.data._texture_defects import PAINTERS, paint, uniform
 from flowad_jax.data.about import About
-from flowad_jax.data.record import GOOD, Record, count, read_image
+from flowad_jax.data.images import read_image
+from flowad_jax.data.record import GOOD, Record, count
 from flowad_jax.errors import UserError
 
 ABOUT = About(

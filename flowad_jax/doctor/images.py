@@ -15,7 +15,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from flowad_jax.data import _files
-from flowad_jax.data.record import GOOD, Record, Source, read_mask
+from flowad_jax.data.masks import read_mask
+from flowad_jax.data.record import GOOD, Record, Source
 from flowad_jax.errors import UserError
 
 _THREADS = 4

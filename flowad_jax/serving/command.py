@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from flowad_jax.data.record import WHITE, read_image
+from flowad_jax.data.images import WHITE, read_image
 from flowad_jax.errors import UserError
 from flowad_jax.serving import detector as detectors
 from flowad_jax.serving import outputs, watch

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowad_jax.data import transforms
-from flowad_jax.data.record import WHITE, read_image
+from flowad_jax.data.images import WHITE, read_image
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation import conformal
 from flowad_jax.evaluation.fitted import Fitted, from_json

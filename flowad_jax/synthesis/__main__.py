@@ -19,7 +19,7 @@ import numpy as np
 
 from flowad_jax.arguments import Parser, settings
 from flowad_jax.data import _files, textures
-from flowad_jax.data.record import read_image
+from flowad_jax.data.images import read_image
 from flowad_jax.data.transforms import resize_image
 from flowad_jax.errors import UserError
 from flowad_jax.files import replacing

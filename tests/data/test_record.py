@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flowad_jax.data.record import read_image, read_mask
+from flowad_jax.data.images import read_image
+from flowad_jax.data.masks import read_mask
 from flowad_jax.errors import UserError
 
 RAMP = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5

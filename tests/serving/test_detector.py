@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import flowad_jax
-from flowad_jax.data.record import read_image
+from flowad_jax.data.images import read_image
 from flowad_jax.errors import UserError
 from flowad_jax.serving import regions
 from flowad_jax.training import scoring, summary

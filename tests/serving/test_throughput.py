@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import throughput
-from flowad_jax.data.record import read_image
+from flowad_jax.data.images import read_image
 from flowad_jax.errors import UserError
 
 pytestmark = pytest.mark.whole
