@@ -1,14 +1,54 @@
-"""Writing files so that a crash, a full disk or a lost permission never damages what exists."""
+"""Reading only what is a file; writing so that no crash or full disk damages what exists."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from flowad_jax.errors import UserError
+
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Opens a regular file, or a link to one, for reading; never waits.
+
+    ``open`` would wait for a writer to a named pipe, perhaps forever, and a device may never end.
+
+    Raises:
+      OSError: there is no such file, it may not be read, or it is a folder, named pipe, socket or
+        device. ``strerror`` says which.
+    """
+    # Before opening, because that alone makes some devices do things; after it, because another
+    # file may have taken the name in between.
+    _check_regular(os.stat(path), path)
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = os.fdopen(os.open(path, flags), "rb")
+    try:
+        _check_regular(os.fstat(file.fileno()), path)
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def _check_regular(status: os.stat_result, path: str | Path) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise OSError(errno.EINVAL, f"it is {kind}, not a file", str(path))
 
 
 @contextlib.contextmanager

@@ -1,0 +1,47 @@
+"""Only regular files are opened, and without waiting for anyone."""
+
+import os
+import socket
+
+import pytest
+
+from flowad_jax.files import open_regular
+
+
+def test_regular_file_and_link_to_one(tmp_path):
+    (tmp_path / "a.bin").write_bytes(b"content")
+    (tmp_path / "link.bin").symlink_to(tmp_path / "a.bin")
+    for name in ("a.bin", "link.bin"):
+        with open_regular(tmp_path / name) as file:
+            assert file.read() == b"content"
+
+
+def test_named_pipe_without_a_writer_does_not_block(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    (tmp_path / "link.png").symlink_to(tmp_path / "a.png")
+    for name in ("a.png", "link.png"):
+        with pytest.raises(OSError, match="it is a named pipe, not a file"):
+            open_regular(tmp_path / name)
+
+
+def test_named_pipe_that_takes_the_place_of_a_file_at_the_last_moment(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "a.png")
+    (tmp_path / "file").write_bytes(b"")
+    status = os.stat(tmp_path / "file")
+    monkeypatch.setattr(os, "stat", lambda *_: status)
+    with pytest.raises(OSError, match="it is a named pipe, not a file"):
+        open_regular(tmp_path / "a.png")
+
+
+def test_socket_device_folder_and_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a socket's path has a short limit
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("a.png")
+        with pytest.raises(OSError, match="it is a socket, not a file"):
+            open_regular("a.png")
+    with pytest.raises(OSError, match="it is a device, not a file"):
+        open_regular("/dev/zero")
+    with pytest.raises(IsADirectoryError, match="Is a directory"):
+        open_regular(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        open_regular("gone.png")
