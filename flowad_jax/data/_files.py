@@ -20,6 +20,7 @@ from flowad_jax.lookup import nearest
 SPLITS = ("train", "test")
 MASK_RULES = ("auto", "require", "none")
 _LABELS = {GOOD: 0, UNKNOWN: -1}  # of other kinds, which are anomalous, it is 1
+_BOOKKEEPING = ("thumbs.db", "desktop.ini")  # which Windows puts into folders of images
 _LISTED = 20  # names in an error message, so that it stays one readable line
 
 
@@ -136,16 +137,27 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def images(folder: Path, suffixes: Sequence[str] | None = None) -> list[Path]:
-    """Image files directly inside a folder, sorted by name; none if it does not exist.
+    """The image files of `listing`."""
+    return listing(folder, suffixes)[0]
+
+
+def listing(folder: Path, suffixes: Sequence[str] | None = None) -> tuple[list[Path], list[Path]]:
+    """Sorts what lies directly inside a folder; empty lists if the folder does not exist.
 
     Args:
       folder: where to look; hidden files, such as those of macOS, are passed over.
       suffixes: lower-case extensions to accept; by default all that Pillow can read.
+
+    Returns:
+      The image files and the skipped ones, each sorted by name. Skipped are files with other
+      extensions, broken links, and pipes, sockets and devices whatever they are called.
     """
     if suffixes is None:
         known = Image.registered_extensions().items()
         suffixes = [suffix for suffix, name in known if name in Image.OPEN]
-    return [p for p in _visible(folder) if p.suffix.lower() in suffixes and p.is_file()]
+    others = [path for path in _visible(folder) if not path.is_dir()]
+    images = [path for path in others if path.suffix.lower() in suffixes and path.is_file()]
+    return images, sorted(set(others) - set(images))
 
 
 def entries(folder: Path, kind: str) -> list[Entry]:
@@ -164,7 +176,8 @@ def _visible(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        return [path for path in found if path.name.lower() not in _BOOKKEEPING]
     except OSError as error:
         raise UserError(f"cannot list '{folder}': {error.strerror}") from error
 

@@ -1,10 +1,12 @@
 """The MVTec shape of folders: what is found, in which order, and what bad input is told."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from flowad_jax.data import folder, mvtec
+from flowad_jax.data import _files, folder, mvtec
 from flowad_jax.errors import UserError
 
 
@@ -150,6 +152,24 @@ def test_wrong_place(root, where, category, split, message):
     with pytest.raises(UserError, match=message) as caught:
         folder.build(where and root.parent / where, category, split)
     assert "\n" not in str(caught.value)
+
+
+def test_listing_names_what_is_no_image(root):
+    """Nothing in a folder of images disappears without a word."""
+    good = root / "nut/train/good"
+    for name in ("photo.heic", "no_suffix", "Thumbs.db", "desktop.ini"):
+        (good / name).write_bytes(b"")
+    (good / "broken.png").symlink_to(good / "gone.png")
+    (good / "linked.png").symlink_to(good / "002.png")
+    os.mkfifo(good / "pipe.png")
+    (good / "folder.png").mkdir()
+    images, skipped = _files.listing(good)
+    assert [p.name for p in images] == ["001.JPG", "002.png", "003.tif", "linked.png"]
+    names = ["broken.png", "no_suffix", "notes.txt", "photo.heic", "pipe.png"]
+    assert [p.name for p in skipped] == names
+    assert _files.images(good) == images
+    assert _files.listing(good, (".png",))[0] == images[1::2]
+    assert _files.listing(good / "none") == ([], [])
 
 
 def test_empty_category(root):
