@@ -1,4 +1,4 @@
-"""The one exception that means "the user can fix this"."""
+"""The one exception that means "the user can fix this", and text that is safe to show."""
 
 
 class UserError(Exception):
@@ -11,3 +11,17 @@ class UserError(Exception):
 
 class LayoutError(UserError):
     """A folder does not look as its data set does: whoever knows the layout adds it."""
+
+
+def printable(text: str) -> str:
+    """Escapes what a name may hide: control characters, line breaks, changes of direction.
+
+    Names of files and tensors come from strangers and go to terminals, tables and pages. A byte of
+    a file name that is not UTF-8 becomes an escape as well.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from flowad_jax.errors import printable
 from flowad_jax.weights import detectors, torch_file
 from flowad_jax.weights.detectors import Found
 from flowad_jax.weights.explain import aligned
-from flowad_jax.weights.layout import printable
 
 # What becomes of tensors that are not variables as they are, by the end of their name.
 _OTHERWISE = {

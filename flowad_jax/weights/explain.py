@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from flowad_jax.weights.layout import Rule, mismatch, printable
+from flowad_jax.errors import printable
+from flowad_jax.weights.layout import Rule, mismatch
 
 
 def table(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from flowad_jax.errors import UserError
+from flowad_jax.errors import UserError, printable
 
 TorchKey = Callable[[tuple[str, ...]], str]
 
@@ -215,8 +215,3 @@ def _first(entries: list[str], count: int = 3) -> str:
         return ""
     more = ", ..." if len(entries) > count else ""
     return f" ({', '.join(printable(entry)[:120] for entry in entries[:count])}{more})"
-
-
-def printable(entry: str) -> str:
-    """Names come from a foreign file and go to a terminal."""
-    return entry if entry.isprintable() else ascii(entry)

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from flowad_jax.errors import UserError
+from flowad_jax.errors import UserError, printable
 from flowad_jax.weights import freia, permutations
-from flowad_jax.weights.layout import printable
 
 Flat = Mapping[str, np.ndarray]
 
