@@ -8,6 +8,10 @@ class UserError(Exception):
     Scripts print it on standard error without a traceback and exit with status 1.
     """
 
+    def __str__(self) -> str:
+        """The message as `printable` text: a line break in a file name does not add a line."""
+        return printable(super().__str__())
+
 
 class LayoutError(UserError):
     """A folder does not look as its data set does: whoever knows the layout adds it."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from flowad_jax.errors import UserError
 
@@ -19,6 +20,10 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
+# Spreadsheets take the full-width forms of = + - @ for the plain ones.
+_STARTS_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 def open_regular(path: str | Path) -> BinaryIO:
@@ -94,3 +99,14 @@ def write_text(path: str | Path, text: str) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def spreadsheet_safe(cell: Any) -> Any:
+    """Returns a CSV cell that no spreadsheet takes for a formula.
+
+    Text that begins like one, such as a file called ``=HYPERLINK(...)``, gets a leading ``'``,
+    which marks text. Numbers, also as text, stay as they are.
+    """
+    if not isinstance(cell, str) or _NUMBER.fullmatch(cell):
+        return cell
+    return f"'{cell}" if cell.startswith(_STARTS_FORMULA) else cell

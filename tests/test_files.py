@@ -1,11 +1,12 @@
-"""Only regular files are opened, and without waiting for anyone."""
+"""Only regular files are opened, without waiting for anyone; what a name hides is not acted on."""
 
 import os
 import socket
 
 import pytest
 
-from flowad_jax.files import open_regular
+from flowad_jax.errors import UserError
+from flowad_jax.files import open_regular, spreadsheet_safe
 
 
 def test_regular_file_and_link_to_one(tmp_path):
@@ -45,3 +46,21 @@ def test_socket_device_folder_and_nothing(tmp_path, monkeypatch):
         open_regular(tmp_path)
     with pytest.raises(FileNotFoundError):
         open_regular("gone.png")
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "-x.png", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1"],
+)
+def test_cells_that_begin_like_formulas_are_marked_as_text(cell):
+    assert spreadsheet_safe(cell) == "'" + cell
+
+
+@pytest.mark.parametrize("cell", [-0.5, None, True, "-0.5", "+3", "-1e-7", "a=b", "", " x", "1-2"])
+def test_numbers_and_plain_text_stay_cells_as_they_are(cell):
+    assert spreadsheet_safe(cell) is cell
+
+
+def test_message_is_one_line_whatever_the_file_is_called():
+    name = "a\nb\x1b[31m\u202e" + os.fsdecode(b"\xff")
+    assert str(UserError(f"cannot read '{name}'")) == r"cannot read 'a\nb\x1b[31m\u202e\udcff'"
