@@ -16,6 +16,7 @@ LAYERS = (
         "convolution",
         "lookup",
         "files",
+        "schema",
         "arguments",
         "programs",
         "parallel",
