@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from flowad_jax.errors import UserError
+from flowad_jax.errors import UserError, one_line
 
 _WORDS = {"true": True, "false": False}
 
@@ -31,12 +31,12 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends the process with status 2."""
-        print(f"error: {message}; see --help", file=sys.stderr)
+        print(f"error: {one_line(message)}; see --help", file=sys.stderr)
         raise SystemExit(2)
 
     def fail(self, message: object) -> NoReturn:
         """Ends the process with status 1: usage was right, but what was asked for failed."""
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {one_line(str(message))}", file=sys.stderr)
         raise SystemExit(1)
 
 

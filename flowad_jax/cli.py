@@ -18,7 +18,7 @@ from absl import logging as absl_logging
 from ml_collections.config_flags import config_flags
 
 from flowad_jax import programs
-from flowad_jax.errors import UserError
+from flowad_jax.errors import UserError, one_line
 from flowad_jax.lookup import nearest
 from flowad_jax.training.workdir import flatten
 
@@ -104,7 +104,7 @@ def require(names: Iterable[str]) -> None:
 
 def fail(code: int, message: str) -> None:
     """Prints one line on standard error and exits."""
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     raise SystemExit(code)
 
 
@@ -131,8 +131,16 @@ def _quiet_logging() -> None:
     log.propagate = False
     if not log.handlers:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(_OneLine("%(message)s"))
         log.addHandler(handler)
+
+
+class _OneLine(logging.Formatter):
+    """Lets nothing out of a stranger's file reach the terminal but as text on the same line."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """See `logging.Formatter.formatMessage`."""
+        return one_line(super().formatMessage(record))
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -1,5 +1,7 @@
 """The one exception that means "the user can fix this", and text that is safe to show."""
 
+MAX_LINE = 4000  # characters; our own messages are far shorter, with a few paths in them
+
 
 class UserError(Exception):
     """A fault in the input, not in the program.
@@ -9,12 +11,20 @@ class UserError(Exception):
     """
 
     def __str__(self) -> str:
-        """The message as `printable` text: a line break in a file name does not add a line."""
-        return printable(super().__str__())
+        """The message by `one_line`: a line break in a file name does not add a line."""
+        return one_line(super().__str__())
 
 
 class LayoutError(UserError):
     """A folder does not look as its data set does: whoever knows the layout adds it."""
+
+
+def one_line(text: str) -> str:
+    """Makes one `printable` line of bounded length; the middle of a longer one is left out."""
+    text = printable(text)
+    if len(text) <= MAX_LINE:
+        return text
+    return f"{text[: MAX_LINE // 2]} [...] {text[-MAX_LINE // 2 :]}"
 
 
 def printable(text: str) -> str:

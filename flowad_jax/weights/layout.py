@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from flowad_jax.errors import UserError, printable
+from flowad_jax.errors import UserError, one_line, printable
 
 TorchKey = Callable[[tuple[str, ...]], str]
 
@@ -51,7 +51,7 @@ class ConversionError(UserError):
             "tensors unused": self.unused,
         }
         return "\n".join(
-            "\n  ".join([f"{len(entries)} {name}:", *map(printable, entries)])
+            "\n  ".join([f"{len(entries)} {name}:", *map(one_line, entries)])
             for name, entries in named.items()
             if entries
         )
