@@ -59,7 +59,10 @@ class Source(Protocol):
 
 
 def count(source: Source) -> dict[str, Any]:
-    """Returns ``{"images", "good", "anomalous", "masks", "kinds": {kind: number}}``."""
+    """Returns ``{"images", "good", "anomalous", "masks", "kinds": {kind: number}}``.
+
+    Images whose label is unknown are neither good nor anomalous; ``kinds`` has their number.
+    """
     return {
         "images": len(source),
         "good": int(np.sum(source.labels == 0)),

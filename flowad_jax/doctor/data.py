@@ -90,7 +90,7 @@ def _category(name: str, root: str, category: str, options: dict[str, Any]) -> S
         seen += Reader(split, source, whole, masks, threshold).all()
     before = len(section.problems)
     _unreadable(section, seen)
-    _masks(section, [s for s in seen if s.split == "test" and not s.good], bool(refusals))
+    _masks(section, [s for s in seen if s.split == "test" and s.anomalous], bool(refusals))
     if len(section.problems) == before:  # else they say the same and more
         for refusal in refusals:
             section.refused(refusal)
@@ -190,7 +190,7 @@ def _duplicates(section: Section, seen: Iterable[Seen]) -> None:
 
 def _each(group: Iterable[Seen]) -> list[Seen]:
     """One good and one anomalous image, as far as there are."""
-    return list({s.good: s for s in group}.values())
+    return list({s.good: s for s in group if s.good or s.anomalous}.values())
 
 
 def _few(section: Section, seen: Sequence[Seen]) -> None:
@@ -207,7 +207,7 @@ def _few(section: Section, seen: Sequence[Seen]) -> None:
         )
     for number, kind in (
         (sum(s.good for s in test), "good"),
-        (sum(not s.good for s in test), "anomalous"),
+        (sum(s.anomalous for s in test), "anomalous"),
     ):
         if test and number < _FEW_TEST:
             noise = "metrics will be noise" if number else "metrics will be undefined"

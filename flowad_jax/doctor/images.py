@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from flowad_jax.data import _files
 from flowad_jax.data.masks import read_mask
-from flowad_jax.data.record import GOOD, Record, Source
+from flowad_jax.data.record import GOOD, UNKNOWN, Record, Source
 from flowad_jax.errors import UserError
 
 _THREADS = 4
@@ -65,6 +65,11 @@ class Seen:
         """Whether it is a normal image."""
         return self.kind == GOOD
 
+    @property
+    def anomalous(self) -> bool:
+        """Whether it is known to have a defect."""
+        return self.kind not in (GOOD, UNKNOWN)
+
 
 class Reader:
     """Reads the images of one split, and the masks that belong to them."""
@@ -96,7 +101,7 @@ class Reader:
 
     def _look(self, index: int) -> Seen:
         path, kind = self._source.paths[index], self._source.kinds[index]
-        if kind == GOOD or not self._masks:
+        if kind in (GOOD, UNKNOWN) or not self._masks:
             record, faults = self._record(self._source, index)
             found: dict[str, Any] = {}
         elif self._whole is None:

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from flowad_jax.evaluation.pictures import Limits
 
 GOOD, BAD, NEUTRAL = "#0072B2", "#D55E00", "#5F6368"
+# By the label of an image: name, colour, marker and hatching.
+LABELS = {
+    0: ("good", GOOD, "o", None),
+    1: ("anomalous", BAD, "^", "////"),
+    -1: ("unknown", NEUTRAL, "s", "...."),
+}
 CONTOUR = "#3FE0FF"  # a hue that "inferno" does not have
 OUTCOMES = {"detected": GOOD, "passed": GOOD, "missed": BAD, "false alarm": BAD}
 HEAT = colormaps["inferno"]
@@ -152,11 +158,11 @@ def pro(axes: Any, curve: Curve | None, values: dict, reason: str | None) -> Non
     axes.legend(loc="lower right", frameon=False, fontsize=8.5, handlelength=1.2, borderaxespad=0.1)
 
 
-def distribution(groups: list[tuple[str, bool, np.ndarray]], threshold: float | None) -> Figure:
+def distribution(groups: list[tuple[str, int, np.ndarray]], threshold: float | None) -> Figure:
     """Histograms of good and anomalous scores above a row of dots for every kind.
 
     Args:
-      groups: name, whether anomalous, and scores of every kind, from top to bottom.
+      groups: name, label (-1 for unknown) and scores of every kind, from top to bottom.
       threshold: drawn as a line where given.
     """
     rows = 0.32 * len(groups) + 0.2
@@ -173,29 +179,29 @@ def distribution(groups: list[tuple[str, bool, np.ndarray]], threshold: float | 
     return figure
 
 
-def _bins(axes: Any, groups: list[tuple[str, bool, np.ndarray]]) -> None:
+def _bins(axes: Any, groups: list[tuple[str, int, np.ndarray]]) -> None:
     pooled = np.concatenate([scores for _, _, scores in groups])
     # A likelihood may span decades; on a linear axis all good images would share one bin.
     wide = pooled.min() > 0 and pooled.max() > 30 * np.median(pooled)
     edges = (np.geomspace if wide else np.linspace)(*_span(pooled), 41)
     axes.set_xscale("log" if wide else "linear")
-    for bad, name, colour, hatch in ((False, "good", GOOD, None), (True, "anomalous", BAD, "////")):
-        scores = np.concatenate([[], *(group for _, is_bad, group in groups if is_bad == bad)])
+    for label, (name, colour, _, hatch) in LABELS.items():
+        scores = np.concatenate([[], *(group for _, its, group in groups if its == label)])
         if scores.size:
-            label = f"{name} ({scores.size})"
+            title = f"{name} ({scores.size})"
             style = {"facecolor": (colour, 0.35), "edgecolor": colour, "hatch": hatch}
-            axes.hist(scores, edges, histtype="stepfilled", linewidth=1.5, label=label, **style)
+            axes.hist(scores, edges, histtype="stepfilled", linewidth=1.5, label=title, **style)
     axes.set_ylabel("images")
     axes.yaxis.get_major_locator().set_params(integer=True)
     _quiet(axes)
 
 
-def _dots(axes: Any, groups: list[tuple[str, bool, np.ndarray]]) -> None:
+def _dots(axes: Any, groups: list[tuple[str, int, np.ndarray]]) -> None:
     rng = np.random.default_rng(0)  # scatters dots, so that equal scores can be counted
-    for height, (_, bad, scores) in enumerate(groups):
+    for height, (_, label, scores) in enumerate(groups):
         at = height + rng.uniform(-0.22, 0.22, scores.size)
-        shape = {"marker": "^" if bad else "o", "color": BAD if bad else GOOD}
-        axes.scatter(scores, at, s=16, alpha=0.65, linewidths=0, **shape)
+        _, colour, marker, _ = LABELS[label]
+        axes.scatter(scores, at, s=16, alpha=0.65, linewidths=0, marker=marker, color=colour)
     axes.set_ylim(len(groups) - 0.5, -0.5)
     names = [f"{_short(name, 24)} ({scores.size})" for name, _, scores in groups]
     axes.set_yticks(range(len(groups)), names, fontsize=9, parse_math=False)

@@ -3,12 +3,13 @@
 Image level is scikit-learn's. Pixel level takes every pixel of the test set and every distinct
 score as a threshold; see ``aupro.py``. Images may differ in size: pixels then count alike, so that
 large images weigh more. A metric that the data cannot define is NaN, and ``undefined`` says why.
+Images whose label is unknown count in no metric.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +22,7 @@ AUPRO_LIMITS = (0.30, 0.05)
 AUPRO_METRICS = tuple(f"aupro_{limit:.2f}" for limit in AUPRO_LIMITS)
 PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "pixel_f1_max", *AUPRO_METRICS)
 METRICS = IMAGE_METRICS + PIXEL_METRICS
+UNKNOWN = -1  # label of an image of which nobody says whether it is anomalous
 DRAWN_STEPS = 500  # a drawn curve has points wherever a rate passes a multiple of 1 / this
 
 
@@ -48,7 +50,7 @@ def evaluate(
     """Returns every metric of ``METRICS`` as a fraction of 1, NaN where it is undefined.
 
     Args:
-      labels: (N,) 0 for good and 1 for anomalous.
+      labels: (N,) 0 for good, 1 for anomalous and -1 for unknown, which is left out.
       image_scores: (N,) one score per image, larger is more anomalous.
       masks: (N, H, W) bool, true on defects, or N arrays (H, W) of any sizes; None without pixel
         annotations.
@@ -59,6 +61,8 @@ def evaluate(
       UserError: shapes that do not fit, a score that is not finite, or a good image whose mask
         marks a defect.
     """
+    _check_finite(image_scores)  # of all images, whether their labels are known or not
+    labels, image_scores, masks, maps, overlap = known(labels, image_scores, masks, maps, overlap)
     result = image_metrics(labels, image_scores)
     if masks is None:
         return result | dict.fromkeys(PIXEL_METRICS, math.nan)
@@ -70,8 +74,29 @@ def evaluate(
     return result
 
 
+def known(labels: np.ndarray, *per_image: Any) -> tuple[Any, ...]:
+    """Returns labels, and arrays or lists beside them, of the images whose label is known.
+
+    Args:
+      labels: (N,) 0 for good, 1 for anomalous, -1 for unknown.
+      *per_image: N of anything, or None, which stays None.
+    """
+    labels = np.asarray(labels)
+    if UNKNOWN not in labels:
+        return (labels, *per_image)  # no copy of large maps
+    rows = np.flatnonzero(labels != UNKNOWN)
+    return labels[rows], *(_rows(values, rows) for values in per_image)
+
+
+def _rows(values: Any, rows: np.ndarray) -> Any:
+    if values is None or isinstance(values, np.ndarray):
+        return None if values is None else values[rows]
+    return [values[row] for row in rows]
+
+
 def undefined(labels: np.ndarray, masks: Images | None) -> dict[str, str]:
     """Returns the metrics that these data cannot define, each with the reason in words."""
+    labels, masks = known(labels, masks)
     reasons: dict[str, str] = {}
     missing = [name for name, value in (("good", 0), ("anomalous", 1)) if value not in labels]
     if missing:

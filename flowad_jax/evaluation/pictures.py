@@ -19,6 +19,7 @@ import numpy as np
 
 from flowad_jax import files
 from flowad_jax.evaluation import metrics
+from flowad_jax.evaluation.aupro import Images
 
 SAMPLE = 1 << 21  # pixels from which the colour limits are estimated
 TYPICAL = (0.01, 0.999)  # between these quantiles a pixel of a good image is nothing unusual
@@ -95,16 +96,16 @@ def save_roc(
     path: str | os.PathLike[str],
     labels: np.ndarray,
     scores: np.ndarray,
-    masks: np.ndarray | None,
-    maps: np.ndarray,
-    overlap: np.ndarray | None = None,
+    masks: Images | None,
+    maps: Images,
+    overlap: Images | None = None,
 ) -> str:
     """Draws the ROC curve over images and, given masks, the pixel ROC and the PRO curve.
 
     The arguments are those of ``metrics.evaluate``. Returns the path as ``save_panels`` does.
     """
     draw = _drawing()
-    labels, scores = np.asarray(labels), np.asarray(scores)
+    labels, scores, masks, maps, overlap = metrics.known(labels, scores, masks, maps, overlap)
     reasons = metrics.undefined(labels, masks)
     figure, axes = draw.curves(1 if masks is None else 3)
     values = metrics.image_metrics(labels, scores)
@@ -129,7 +130,7 @@ def save_histogram(
 
     Args:
       path: the picture.
-      labels: (N,) 0 for good and 1 for anomalous.
+      labels: (N,) 0 for good, 1 for anomalous, -1 for unknown.
       kinds: N names of the kinds.
       scores: (N,) image scores.
       threshold: image score above which an image counts as anomalous, if one was fixed.
@@ -138,10 +139,10 @@ def save_histogram(
       The path as ``save_panels`` does.
     """
     labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
-    groups: dict[tuple[bool, str], list[float]] = {}
+    groups: dict[tuple[int, str], list[float]] = {}
     for label, kind, score in zip(labels, kinds, scores, strict=True):
-        groups.setdefault((bool(label), kind), []).append(float(score))
-    ordered = [(kind, bad, np.array(group)) for (bad, kind), group in sorted(groups.items())]
+        groups.setdefault((int(label), kind), []).append(float(score))
+    ordered = [(kind, label, np.array(group)) for (label, kind), group in sorted(groups.items())]
     return _save(_drawing().distribution(ordered, threshold), Path(path))
 
 
@@ -204,8 +205,8 @@ def _choose(
 
 
 def _meaning(index: int, labels: np.ndarray, scores: np.ndarray) -> str:
-    """The score of an image, and how it stands among the images of the other label."""
-    others = scores[labels != labels[index]]
+    """The score of an image, and how it stands among the good or the anomalous images."""
+    others = scores[labels == (0 if labels[index] else 1)]
     lines = [f"score {scores[index]:.4g}"]
     if len(others):
         below = int(np.sum(others < scores[index]))
@@ -215,6 +216,8 @@ def _meaning(index: int, labels: np.ndarray, scores: np.ndarray) -> str:
 
 def _outcome(label: int, score: float, threshold: float) -> str:
     alarm = bool(score > threshold)
+    if label == metrics.UNKNOWN:
+        return ("no alarm", "alarm")[alarm]
     return (("missed", "detected") if label else ("passed", "false alarm"))[alarm]
 
 

@@ -18,6 +18,7 @@ from flowad_jax.evaluation import _drawing as draw
 from flowad_jax.evaluation import metrics
 from flowad_jax.evaluation.report_findings import Findings
 from flowad_jax.evaluation.report_html import Html, tag
+from flowad_jax.types import Scores
 
 # Colours of _drawing.py, as matplotlib writes them, and their names in page.css.
 COLOURS = {
@@ -33,7 +34,8 @@ COLOURS = {
 
 def curves(findings: Findings) -> Html:
     """ROC over images and, given masks, ROC over pixels and PRO."""
-    labels, scores, masks = findings.labels, findings.scores, findings.masks
+    labels, masks, *known = metrics.known(findings.labels, findings.masks, *findings.scores)
+    scores = Scores(*known)
     reasons = metrics.undefined(labels, masks)
     values = metrics.image_metrics(labels, scores.image)
     missing = reasons.get("image_auroc")
@@ -51,7 +53,7 @@ def curves(findings: Findings) -> Html:
 def distribution(findings: Findings) -> Html:
     """Histogram of image scores above a row of dots for every kind."""
     image = np.asarray(findings.scores.image, np.float64)
-    groups = [(kind, bool(label), image[rows]) for (label, kind), rows in findings.groups().items()]
+    groups = [(kind, label, image[rows]) for (label, kind), rows in findings.groups().items()]
     ranges = "; ".join(f"{name}: {s.min():.4g} to {s.max():.4g}" for name, _, s in groups)
     figure = draw.distribution(groups, findings.threshold)
     figure.suptitle("")  # the page has a heading

@@ -10,14 +10,16 @@ import numpy as np
 
 from flowad_jax.types import Scores
 
-# What came of a decision, by (anomalous, alarm), and the group by which the page filters.
+# What came of a decision, by (label, alarm), and the group by which the page filters.
 OUTCOMES = {
-    (True, True): ("detected", "right"),
-    (False, False): ("passed", "right"),
-    (True, False): ("missed", "missed"),
-    (False, True): ("false alarm", "false"),
+    (1, True): ("detected", "right"),
+    (0, False): ("passed", "right"),
+    (1, False): ("missed", "missed"),
+    (0, True): ("false alarm", "false"),
+    (-1, True): ("alarm", "unknown"),
+    (-1, False): ("no alarm", "unknown"),
 }
-GROUPS = {"right": "Right", "missed": "Missed", "false": "False alarm"}
+GROUPS = {"right": "Right", "missed": "Missed", "false": "False alarm", "unknown": "Unknown"}
 
 
 class Findings(NamedTuple):
@@ -39,22 +41,23 @@ class Findings(NamedTuple):
 
     @property
     def labels(self) -> np.ndarray:
-        """(N,) 0 for good and 1 for anomalous."""
+        """(N,) 0 for good, 1 for anomalous and -1 for unknown."""
         return np.asarray(self.records.labels)
 
     def groups(self, rows: Sequence[int] | None = None) -> dict[tuple[int, str], np.ndarray]:
-        """Indices of all images, or of some, by label and kind; good ones first."""
+        """Indices of all images, or of some, by label and kind; good ones first, unknown last."""
         found: dict[tuple[int, str], list[int]] = {}
         for index in range(len(self.labels)) if rows is None else rows:
             key = int(self.records.labels[index]), self.records.kinds[index]
             found.setdefault(key, []).append(index)
-        return {key: np.array(members) for key, members in sorted(found.items())}
+        ordered = sorted(found, key=lambda key: (key[0] < 0, key))
+        return {key: np.array(found[key]) for key in ordered}
 
     def decision(self, index: int) -> tuple[str, str] | None:
         """What came of an image, and its group in the filter; None without a threshold."""
         if self.threshold is None:
             return None
-        return OUTCOMES[bool(self.labels[index]), bool(self.scores.image[index] > self.threshold)]
+        return OUTCOMES[int(self.labels[index]), bool(self.scores.image[index] > self.threshold)]
 
 
 def is_finite(value: float | None) -> bool:

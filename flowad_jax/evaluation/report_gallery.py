@@ -186,7 +186,8 @@ def _controls(
     outcomes = [outcome[1] for outcome in map(findings.decision, chosen) if outcome]
     choices = [_choice("", f"All ({len(chosen)})", checked=True)]
     for group, name in GROUPS.items():
-        choices.append(_choice(group, f"{name} ({outcomes.count(group)})"))
+        if group != "unknown" or group in outcomes:  # few sets have such images
+            choices.append(_choice(group, f"{name} ({outcomes.count(group)})"))
     decided = findings.threshold is not None
     orders = [tag("option", f"{end} score first", value=end) for end in ("highest", "lowest")]
     return tag(

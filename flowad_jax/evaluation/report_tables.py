@@ -155,8 +155,8 @@ def details(found: Mapping[str, Any], config: Mapping[str, Any]) -> Html:
 def _kind(findings: Findings, label: int, kind: str, rows: np.ndarray) -> list[Any]:
     scores, threshold = findings.scores.image, findings.threshold
     alarms = 0 if threshold is None else int(np.sum(scores[rows] > threshold))
-    decided = f"{share(alarms, len(rows))} {'detected' if label else 'raise an alarm'}"
-    if not label:
+    decided = f"{share(alarms, len(rows))} {'detected' if label == 1 else 'raise an alarm'}"
+    if label != 1:
         return [kind, len(rows), "", "", "", decided]
     good = np.flatnonzero(findings.labels == 0)
     both = np.concatenate([good, rows])

@@ -85,15 +85,18 @@ def _thresholds(system: System, scored: Scored) -> dict[str, Any]:
     fitted, p_values = scored.fitted, scored.p_values
     if fitted is None or p_values is None:
         return {}
-    good = system.test.labels == 0
+    labels = system.test.labels
     card = conformal.card(fitted.image, fitted.peak, system.config.eval.false_alarm_rate)
     flagged = p_values <= card["promised"]
     test = {
-        "false_alarms": int(np.sum(flagged & good)),
-        "good": int(np.sum(good)),
-        "detected": int(np.sum(flagged & ~good)),
-        "anomalous": int(np.sum(~good)),
+        "false_alarms": int(np.sum(flagged & (labels == 0))),
+        "good": int(np.sum(labels == 0)),
+        "detected": int(np.sum(flagged & (labels == 1))),
+        "anomalous": int(np.sum(labels == 1)),
     }
+    if unknown := int(np.sum(labels == metrics.UNKNOWN)):
+        flags = int(np.sum(flagged & (labels == metrics.UNKNOWN)))
+        test |= {"unknown_flagged": flags, "unknown": unknown}
     return {**card, "test": test}
 
 
@@ -143,6 +146,8 @@ def headline(found: Mapping[str, Any]) -> str:
     if card := found["thresholds"]:
         flags = "flags {false_alarms} of {good} good and {detected} of {anomalous} anomalous images"
         rate = f"threshold for a false-alarm rate of {card['promised']:.3g}"
+        if "unknown" in card["test"]:
+            flags += ", and {unknown_flagged} of {unknown} whose label is unknown"
         lines.append(f"{rate}: {flags.format(**card['test'])}")
     return "\n".join(lines)
 

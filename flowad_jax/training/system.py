@@ -112,12 +112,13 @@ def build(
     if config.data.few_shot:
         train = few_shot(train, config.data.few_shot, config.seed)
     log.info(
-        "%s: %d images to train, %d held out, %d good and %d anomalous to test, at %d px",
+        "%s: %d images to train, %d held out, %d good and %d anomalous%s to test, at %d px",
         f"{config.data.name} {config.data.category}".strip(),
         len(train),
         len(holdout),
         np.sum(test.labels == 0),
         np.sum(test.labels == 1),
+        f" and {unknown} of unknown label" if (unknown := np.sum(test.labels == -1)) else "",
         model.image_size,
     )
     normal, size = evenly_spaced(train, config.eval.calibration_images), config.eval.batch_size
