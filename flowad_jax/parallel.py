@@ -22,6 +22,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from flowad_jax import lock
 from flowad_jax.errors import UserError
 
 DATA = "data"  # the one axis of the mesh
@@ -178,9 +179,14 @@ def wait(name: str) -> None:
 
 @contextlib.contextmanager
 def outputs(path: Path) -> Iterator[Path]:
-    """The folder to write into: host 0 has ``path``, the others one that vanishes."""
+    """The folder to write into: host 0 has ``path`` to itself, the others one that vanishes.
+
+    Raises:
+      UserError: another process has the folder, see `lock.owning`.
+    """
     if is_first():
-        yield path
+        with lock.owning(path):
+            yield path
         return
     with TemporaryDirectory(prefix="flowad_jax_") as folder:
         yield Path(folder)

@@ -17,6 +17,7 @@ LAYERS = (
         "lookup",
         "files",
         "schema",
+        "lock",
         "arguments",
         "programs",
         "parallel",

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from flowad_jax import lock
 from flowad_jax.data.images import WHITE, read_image
 from flowad_jax.errors import UserError
 from flowad_jax.serving import detector as detectors
@@ -81,7 +82,7 @@ def run(job: Job) -> int:
       UserError: there is no detector, no image, or no place to write; nothing was changed.
     """
     folder, inputs = Path(job.output), watch.split(job.inputs)
-    earlier = outputs.look(folder)
+    outputs.look(folder)  # before a detector is loaded for nothing
     if job.watch:
         watch.check_folders(inputs)
         paths = []
@@ -89,9 +90,10 @@ def run(job: Job) -> int:
         paths = watch.find(inputs, folder)
     detector = detectors.load(job.workdir, job.false_alarm_rate)
     about = {"workdir": str(Path(job.workdir).absolute()), "method": detector.name}
-    if job.watch:
-        _check_same(folder, earlier, {**about, "calibration": detector.thresholds})
-    with Signals() as signals:
+    with lock.owning(folder), Signals() as signals:
+        earlier = outputs.look(folder)
+        if job.watch:
+            _check_same(folder, earlier, {**about, "calibration": detector.thresholds})
         output = Output(folder, about, detector.thresholds, job.save, job.map_format, job.watch)
         work = _Work(job, detector, output, signals)
         if job.watch:

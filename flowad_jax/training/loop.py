@@ -34,22 +34,22 @@ def train(config: config_dict.ConfigDict, directory: str | Path) -> dict[str, An
     system = build(config)
     state.check(system)  # before anything is written
     path = Path(directory).absolute()
-    if parallel.is_first():
-        workdir.claim(path, config)
-    parallel.wait("workdir")
-    plan = memory_plan.make(system) if config.train.plan_memory else None
-    if plan:
-        memory_plan.show(plan)
-    with (
-        memory_plan.told(plan),
-        parallel.outputs(path) as outputs,
-        closing(Checkpoints(path)) as checkpoints,
-        Signals() as signals,
-    ):
-        run = Run(system, outputs, checkpoints)
-        run.prepare_features(signals)
-        _steps(run, signals, system)
-        return run.report()
+    with parallel.outputs(path) as outputs:
+        if parallel.is_first():
+            workdir.claim(path, config)
+        parallel.wait("workdir")
+        plan = memory_plan.make(system) if config.train.plan_memory else None
+        if plan:
+            memory_plan.show(plan)
+        with (
+            memory_plan.told(plan),
+            closing(Checkpoints(path)) as checkpoints,
+            Signals() as signals,
+        ):
+            run = Run(system, outputs, checkpoints)
+            run.prepare_features(signals)
+            _steps(run, signals, system)
+            return run.report()
 
 
 def _steps(run: Run, signals: Signals, system: System) -> None:

@@ -124,12 +124,12 @@ def _evaluate(path: Path, scoring: str | None, rate: float | None) -> dict[str, 
         config.eval.scoring = scoring
     if rate is not None:
         config.eval.false_alarm_rate = rate
-    system = build(config)
-    restored, position, meta = state.of_workdir(system, path, system.devices)
-    if position.epoch < config.train.epochs:
-        log.warning("training stopped in epoch %d of %d", position.epoch, config.train.epochs)
-    scored = score_as_asked(system, restored, system.features)
     with parallel.outputs(path) as outputs:
+        system = build(config)
+        restored, position, meta = state.of_workdir(system, path, system.devices)
+        if position.epoch < config.train.epochs:
+            log.warning("training stopped in epoch %d of %d", position.epoch, config.train.epochs)
+        scored = score_as_asked(system, restored, system.features)
         return report(system, outputs, timing_of(meta), scored)
 
 

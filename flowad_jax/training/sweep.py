@@ -17,7 +17,7 @@ from typing import Any
 import jax
 from ml_collections import config_dict
 
-from flowad_jax import files, parallel
+from flowad_jax import files, lock, parallel
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation import comparison
 from flowad_jax.training import stack, summary, workdir
@@ -48,6 +48,12 @@ def run(config: config_dict.ConfigDict, directory: str | Path) -> dict[str, Any]
         raise UserError(f"{path} holds a single run: use another --workdir for several")
     for member in planned:  # before the first one trains for hours
         workdir.check(path / member.folder, member.config)
+    with lock.owning(path):
+        return _run(config, path, planned)
+
+
+def _run(config: config_dict.ConfigDict, path: Path, planned: list[Member]) -> dict[str, Any]:
+    """Trains those of the planned runs that are left."""
     ledger = _Ledger(path, planned)
     left = [member for member in planned if not ledger.done(member)]
     try:
@@ -134,12 +140,19 @@ def evaluate(
     """
     path = Path(directory).absolute()
     runs = read(path)
+    if not any(entry["status"] == "done" for entry in runs):
+        raise UserError(f"{path}: none of its {len(runs)} runs is finished; train.py goes on")
+    with lock.owning(path):
+        return _evaluate(path, runs, scoring, rate)
+
+
+def _evaluate(
+    path: Path, runs: list[dict[str, Any]], scoring: str | None, rate: float | None
+) -> dict[str, Any]:
     for entry in runs:
         if entry["status"] == "done":
             log.info("%s", entry["folder"])
             written = summary.evaluate_workdir(path / entry["folder"], scoring, rate)
-    if not any(entry["status"] == "done" for entry in runs):
-        raise UserError(f"{path}: none of its {len(runs)} runs is finished; train.py goes on")
     return comparison.write(path, runs, method=written["method"], data=written["data"]["name"])
 
 

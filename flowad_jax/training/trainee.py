@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from flowad_jax import lock
 from flowad_jax.errors import UserError
 from flowad_jax.features.store import Maps
 from flowad_jax.parallel import ALONE
@@ -93,6 +94,7 @@ def begin(
             first = first or system
             check_alike(first, system)
             state.check(system)
+            opened.enter_context(lock.owning(root / member.folder))
             path = workdir.claim(root / member.folder, member.config)
             checkpoints = opened.enter_context(closing(Checkpoints(path)))
             run = Run(system, path, checkpoints, title=member.folder)

@@ -14,6 +14,7 @@ import flowad_jax
 from flowad_jax.serving import command
 from flowad_jax.serving.command import Job
 from tests.conftest import write_image
+from tests.test_lock import held, refused
 
 pytestmark = pytest.mark.whole
 
@@ -61,6 +62,15 @@ def test_a_real_detector(run, tmp_path, capsys):
     summary = json.loads((out / "summary.json").read_text())
     assert summary["calibration"] == detector.thresholds
     assert (summary["images"], summary["unreadable"]) == (3, 1)
+
+
+def test_an_output_has_one_owner(run, tmp_path):
+    write_image(tmp_path / "new" / "1.png", 1)
+    job = Job(str(run[0] / "run"), [str(tmp_path / "new")], str(tmp_path / "out"))
+    with held(tmp_path / "out"):
+        refused(tmp_path / "out", lambda: command.run(job))
+        assert [file.name for file in (tmp_path / "out").iterdir()] == [".lock"]
+    assert command.run(job) == 0
 
 
 def test_flags_become_a_job():
