@@ -10,9 +10,10 @@ heatmaps/, overlays/ and maps/. An output of an earlier call is replaced, with -
 other folders must be empty. Files that predict.py did not write are never touched.
 
 Exit codes: 0 all images judged; 1 an image could not be read (the others are judged), or nothing
-could be done, which one line explains; 2 wrong usage; 3 all judged and at least one is anomalous,
-only with --fail_on_anomaly; 128 + n stopped by signal n. Ctrl-C and SIGTERM are the normal end of
---watch: its exit code is that of the images so far.
+could be done, which one line explains; 2 wrong usage; 128 + n stopped by signal n. Only with
+--fail_on_anomaly: 3 all judged and at least one is anomalous; 4 none is anomalous, but for at least
+one no decision is possible (training held no or too few images out). Ctrl-C and SIGTERM are the
+normal end of --watch: its exit code is that of the images so far.
 """
 
 from absl import flags
@@ -56,7 +57,9 @@ _INTERVAL = flags.DEFINE_float(
     lower_bound=0.01,
 )
 _FAIL = flags.DEFINE_bool(
-    "fail_on_anomaly", False, "Exit with 3 if all images were judged and one is anomalous."
+    "fail_on_anomaly",
+    False,
+    "If all images were judged, exit with 3 if one is anomalous, else with 4 if one is undecided.",
 )
 flags.register_validator(
     "save", lambda names: set(names) <= set(KINDS), f"it takes {', '.join(KINDS)}"

@@ -9,6 +9,7 @@ whatever the detector. A larger score is more anomalous throughout.
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def threshold(normal: np.ndarray, rate: float) -> float:
 
 def check_rate(rate: float) -> None:
     """Raises a UserError if a false-alarm rate is not between 0 and 1."""
-    if not 0 < rate < 1:
+    if not isinstance(rate, Real) or not 0 < rate < 1:
         raise UserError(f"eval.false_alarm_rate={rate}: a rate lies between 0 and 1, such as 0.01")
 
 

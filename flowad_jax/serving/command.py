@@ -28,7 +28,7 @@ from flowad_jax.training.interrupt import Signals
 
 log = logging.getLogger("flowad_jax")
 
-DONE, FAULTY, ANOMALOUS = 0, 1, 3
+DONE, FAULTY, ANOMALOUS, UNDECIDED = 0, 1, 3, 4
 READERS = 2  # threads that decode the next batch during this one
 
 
@@ -46,7 +46,7 @@ class Job:
       map_format: ``"tiff"`` or ``"npy"``.
       watch: go on with images that arrive in the folders.
       interval: seconds between two looks for them.
-      fail_on_anomaly: let the exit code tell whether an image is anomalous.
+      fail_on_anomaly: let the exit code tell whether an image is anomalous or undecided.
     """
 
     workdir: str
@@ -75,8 +75,8 @@ def run(job: Job) -> int:
     An image that cannot be read gets a line on standard error and one in the output.
 
     Returns:
-      The exit code: 0; 1 if an image could not be read; 3 if asked for and one is anomalous; 128
-      plus the signal that ended a job before all images were judged.
+      The exit code: 0; 1 if an image could not be read; if asked for, 3 if one is anomalous, else 4
+      if one is undecided; 128 plus the signal that ended a job before all images were judged.
 
     Raises:
       UserError: there is no detector, no image, or no place to write; nothing was changed.
@@ -137,7 +137,9 @@ class _Work:
             return 128 + self.signals.received
         if found["unreadable"]:
             return FAULTY
-        return ANOMALOUS if self.job.fail_on_anomaly and found["anomalous"] else DONE
+        if not self.job.fail_on_anomaly:
+            return DONE
+        return ANOMALOUS if found["anomalous"] else UNDECIDED if found["undecided"] else DONE
 
     def _read(self, path: Path) -> _Decoded | Unreadable:
         stamp = watch.modified(path)  # before reading: a later change makes the file new again

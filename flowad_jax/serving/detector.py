@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +32,8 @@ from flowad_jax.types import Scores, Tree
 
 log = logging.getLogger("flowad_jax")
 
-ImageLike = np.ndarray | str | Path
+ImageLike = np.ndarray | str | os.PathLike[str]
+NO_HOLDOUT = "training held no images out (data.holdout=0), so that there are only scores"
 
 
 class Prediction(NamedTuple):
@@ -40,9 +42,11 @@ class Prediction(NamedTuple):
     Attributes:
       score: larger is more anomalous.
       p_value: how often a good image scores as high; None if training held no images out.
-      anomalous: whether the p-value is at most the false-alarm rate; None without p-value.
+      anomalous: whether the p-value is at most the false-alarm rate; None where that cannot be
+        decided, which is not the same as normal.
       map: (H, W) float32 at the image's own size.
       regions: where the map exceeds the pixel threshold, highest peak first.
+      reason: why there is no decision; None if there is one.
     """
 
     score: float
@@ -50,6 +54,7 @@ class Prediction(NamedTuple):
     anomalous: bool | None
     map: np.ndarray
     regions: tuple[Region, ...]
+    reason: str | None = None
 
 
 def load(workdir_path: str | Path, false_alarm_rate: float | None = None) -> Detector:
@@ -63,6 +68,8 @@ def load(workdir_path: str | Path, false_alarm_rate: float | None = None) -> Det
     Raises:
       UserError: the folder holds no finished run, or the encoder's weights are not at hand.
     """
+    if not isinstance(workdir_path, str | os.PathLike):
+        raise UserError(f"a workdir is {_about(workdir_path)}: give the folder of a run")
     path = Path(workdir_path).absolute()
     with workdir.complete(path):
         return _load(path, false_alarm_rate)
@@ -104,11 +111,12 @@ class Detector:
         sides = [shape.shape[1] for shape in model.feature_shapes]
         self._sides = sides[: len(sides) - model.method.sees_images]
         self.thresholds: dict[str, Any] = {}
+        self._told: set[str] = set()  # reasons that were logged
         if len(fitted.image):
             self.thresholds = conformal.card(fitted.image, fitted.peak, rate)
             _warn(self.thresholds)
         else:
-            log.warning("training held no images out (data.holdout=0): scores without decisions")
+            self._tell(NO_HOLDOUT)
 
     def predict(self, images: Sequence[ImageLike], tile: bool = False) -> list[Prediction]:
         """Judges images.
@@ -122,6 +130,10 @@ class Detector:
         Raises:
           UserError: a file cannot be read, or an array is no such image.
         """
+        if not isinstance(images, Sequence | np.ndarray) or isinstance(images, str | bytes):
+            raise UserError(f"images are {_about(images)}: give a list of images")
+        if isinstance(images, np.ndarray) and images.ndim < 4:
+            raise UserError(f"images are {_about(images)}: give a list of images, also of one")
         if tile:
             return [self._predict_tiled(self._pixels(image)) for image in images]
         found: list[Prediction] = []
@@ -132,7 +144,7 @@ class Detector:
 
     def _predict(self, images: list[np.ndarray]) -> Iterator[Prediction]:
         scores = self._aggregate(self.log_probs(images))
-        p_values = self._p_values(scores.image)
+        p_values = self._p_values(scores.image).tolist()
         for row, image in enumerate(images):
             anomaly_map = resize_map(scores.pixel[row], image.shape[:2])
             yield self._prediction(scores.image[row], p_values[row], anomaly_map)
@@ -141,8 +153,6 @@ class Detector:
         size = self.image_size
         step = tiling.coarsest_stride(size, self._sides)
         tiles = tiling.plan(image.shape[:2], size, tiling.default_overlap(size, step), step)
-        if self.thresholds:
-            _warn_of_tiles(len(tiles), self.thresholds)
         stitcher, pieces = tiling.Stitcher(tiles), tiling.cut(image, tiles)
         found: list[float] = []
         while batch := list(itertools.islice(pieces, self.batch_size)):
@@ -155,18 +165,19 @@ class Detector:
         height, width = tiles.size
         p_value = self._p_values(np.array(found))
         return self._prediction(
-            max(found),
+            float(np.max(found)),  # NaN if one is
             tiling.family_wise(p_value) if self.thresholds else None,
             pixel[:height, :width].astype(np.float32),
+            tiling.indecision(len(tiles), self.thresholds) if self.thresholds else None,
         )
 
     def _pixels(self, image: ImageLike) -> np.ndarray:
-        if isinstance(image, str | Path):
-            return read_image(image, self._white)
+        if isinstance(image, str | os.PathLike):
+            return read_image(Path(image), self._white)
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
-            shape = getattr(image, "shape", "?")
-            kind = getattr(image, "dtype", type(image).__name__)
-            raise UserError(f"an image is {kind} of shape {shape}: give (H, W, 3) uint8, or a file")
+            raise UserError(f"an image is {_about(image)}: give (H, W, 3) uint8, or a file")
+        if not image.size:
+            raise UserError(f"an image is {_about(image)}: it has no pixels")
         return image
 
     def _aggregate(
@@ -189,12 +200,32 @@ class Detector:
     def _p_values(self, scores: np.ndarray) -> np.ndarray:
         return conformal.p_values(scores, self._fitted.image)
 
-    def _prediction(self, score: float, p_value: float | None, pixels: np.ndarray) -> Prediction:
+    def _prediction(
+        self, score: float, p_value: float | None, pixels: np.ndarray, reason: str | None = None
+    ) -> Prediction:
         if not self.thresholds or p_value is None:
-            return Prediction(float(score), None, None, pixels, ())
-        anomalous = bool(p_value <= self.thresholds["promised"])
+            return Prediction(float(score), None, None, pixels, (), NO_HOLDOUT)
         found = regions.find(pixels, self.thresholds["pixel"])
-        return Prediction(float(score), float(p_value), anomalous, pixels, found)
+        anomalous: bool | None = bool(p_value <= self.thresholds["promised"])
+        if np.isnan(score):
+            p_value, reason = None, "its score is not a number: the detector overflowed on it"
+        if reason:
+            anomalous = None
+            self._tell(reason)
+        return Prediction(float(score), p_value, anomalous, pixels, found, reason)
+
+    def _tell(self, reason: str) -> None:
+        """Logs why there are no decisions, once and not for every image."""
+        if reason not in self._told:
+            self._told.add(reason)
+            log.warning("no decision: %s", reason)
+
+
+def _about(value: Any) -> str:
+    """Describes what was given in place of an image."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} of shape {value.shape}"
+    return f"of type {type(value).__name__}"
 
 
 def _warn(card: dict[str, Any]) -> None:
@@ -205,17 +236,4 @@ def _warn(card: dict[str, Any]) -> None:
             card["images"],
             card["promised"],
             card["false_alarm_rate"],
-        )
-
-
-def _warn_of_tiles(count: int, card: dict[str, Any]) -> None:
-    least = count / (card["images"] + 1)
-    if least > card["promised"]:
-        log.warning(
-            "an image of %d tiles has a p-value of at least %.3g with %d held-out images: it "
-            "cannot be called anomalous at a rate of %.3g; look at its regions, or hold out more",
-            count,
-            min(1.0, least),
-            card["images"],
-            card["promised"],
         )

@@ -28,6 +28,7 @@ MAP_FORMATS = ("tiff", "npy")
 WRITTEN_BY = "predict.py"
 COLUMNS = (
     "path", "score", "p_value", "anomalous", "regions", "width", "height", "seconds", "error",
+    "reason",
 )  # fmt: skip
 
 
@@ -171,6 +172,7 @@ class Output:
             "score": found.score if math.isfinite(found.score) else None,  # JSON has no infinity
             "p_value": found.p_value,
             "anomalous": None if found.anomalous is None else bool(found.anomalous),
+            **({} if found.reason is None else {"reason": found.reason}),
             "regions": [region._asdict() for region in found.regions],
             **self._pictures(judged),
             "width": width,
@@ -226,7 +228,7 @@ def _append(path: Path, text: str) -> None:
 
 def _cells(line: Mapping[str, Any]) -> list[Any]:
     cells = {**line, "regions": len(line["regions"]) if "regions" in line else None}
-    return [cells.get(column) for column in COLUMNS]
+    return [files.spreadsheet_safe(cells.get(column)) for column in COLUMNS]
 
 
 def _row(cells: Sequence[Any]) -> str:

@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -212,4 +214,23 @@ def family_wise(p_values: Sequence[float] | np.ndarray) -> float:
     each other: with a probability of at most r the image's p-value is r or less. With n held-out
     images it is never less than ``K / (n + 1)``.
     """
-    return min(1.0, len(p_values) * float(np.min(p_values)))
+    # As a fraction, which it is: 3 x 0.1 as floats exceeds a rate of 0.3.
+    smallest = Fraction(float(np.min(p_values))).limit_denominator(1_000_000)
+    return float(min(Fraction(1), len(p_values) * smallest))
+
+
+def indecision(count: int, card: dict[str, Any]) -> str | None:
+    """Says why an image of K tiles cannot be called anomalous, whatever it shows; None if it can.
+
+    Args:
+      count: K tiles.
+      card: calibration card of the detector, see `conformal.card`.
+    """
+    least = family_wise([1 / (card["images"] + 1)] * count)
+    if least <= card["promised"]:
+        return None
+    return (
+        f"an image of {count} tiles has a p-value of at least {least:.3g} with {card['images']} "
+        f"held-out images, above the false-alarm rate of {card['promised']:.3g}; look at its "
+        "regions, hold out more images (data.holdout), or allow a higher rate"
+    )

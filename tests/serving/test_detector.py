@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 
 import numpy as np
@@ -85,6 +86,39 @@ def test_images_of_other_kinds_are_refused(detector, pixels):
     assert prediction.map.shape == (50, 70)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "one.png", b"one.png", None, 3, {"image": 1}, np.zeros((8, 8, 3), np.uint8),
+        [np.zeros((0, 8, 3), np.uint8)], [np.zeros((8, 0, 3), np.uint8)],
+        [np.zeros((0, 0, 3), np.uint8)], [np.zeros((8, 8, 3, 1), np.uint8)],
+        [np.full((8, 8, 3), np.nan)], [np.zeros((8, 8, 3), object)], [None], [b"one.png"],
+        [{"image": 1}], [[1, 2]], [np.zeros((), np.uint8)], np.zeros((1, 0, 8, 3), np.uint8),
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("tile", [False, True])
+def test_what_is_no_image_is_said_in_one_line(detector, wrong, tile):
+    with pytest.raises(UserError) as fault:
+        detector.predict(wrong, tile=tile)
+    assert "give" in str(fault.value) or "no pixels" in str(fault.value)
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo", "empty", "broken link"])
+def test_what_is_no_image_file_is_said_in_one_line(detector, tmp_path, kind):
+    path = tmp_path / "a.png"
+    make = {"folder": path.mkdir, "empty": path.touch, "fifo": lambda: os.mkfifo(path)}
+    make.get(kind, lambda: path.symlink_to("nowhere"))()
+    with pytest.raises(UserError, match=r"a\.png"):
+        detector.predict([path])
+
+
+@pytest.mark.parametrize(("workdir", "rate"), [(None, 0.1), ("run", "often")])
+def test_what_is_no_detector_is_said_in_one_line(run, workdir, rate):
+    with pytest.raises(UserError, match=r"a workdir is of type|rate=often"):
+        flowad_jax.load(workdir and run[0] / workdir, rate)
+
+
 def test_a_run_that_is_not_finished(run, tmp_path):
     shutil.copytree(run[0] / "run", tmp_path / "run")
     config = json.loads((tmp_path / "run" / "config.json").read_text())
@@ -116,6 +150,37 @@ def test_tiles_of_a_large_image(run, detector, pixels, caplog):
     without = flowad_jax.load(run[0] / "run")
     without.thresholds = {}
     assert without.predict([pixels], tile=True)[0].p_value is None
+
+
+def test_without_enough_held_out_images_tiles_are_no_reason_to_say_normal(run, pixels, caplog):
+    tile = np.ascontiguousarray(pixels[:32, :32])
+    detector = flowad_jax.load(run[0] / "run", false_alarm_rate=0.2)
+    with caplog.at_level(logging.WARNING, "flowad_jax"):
+        one, *large = detector.predict([tile, pixels, pixels], tile=True)
+    assert (one.anomalous, one.reason) == (one.p_value <= 0.2, None)
+    for prediction in large:
+        assert prediction.anomalous is None
+        assert "tiles has a p-value of at least 1 with 4 held-out images" in prediction.reason
+        assert prediction.p_value == 1
+    assert caplog.text.count("no decision") == 1, "once, not for every image"
+
+
+def test_a_score_that_is_not_a_number_is_no_decision(run, files, pixels, monkeypatch):
+    detector = flowad_jax.load(run[0] / "run")
+    real = detector.log_probs
+
+    def overflow(images):
+        maps = [scale.copy() for scale in real(images)]
+        maps[0][0] = np.nan  # the first image of a batch, which is the first tile of an image
+        return maps
+
+    monkeypatch.setattr(detector, "log_probs", overflow)
+    broken, whole = detector.predict(files[:2])
+    (tiled,) = detector.predict([pixels[:32]], tile=True)
+    assert whole.anomalous is not None
+    for prediction in (broken, tiled):
+        assert (prediction.p_value, prediction.anomalous) == (None, None)
+        assert "not a number" in prediction.reason
 
 
 def test_a_run_of_another_version_is_named(run, tmp_path):

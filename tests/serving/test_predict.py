@@ -152,6 +152,43 @@ def test_exit_code_tells_of_anomalies_if_asked(tmp_path, detector, spot, asked, 
     assert predict(tmp_path, fail_on_anomaly=bool(asked)) == code
 
 
+class Cautious(Bright):
+    """Decides on images of less than 25 columns, and says of others why it cannot."""
+
+    def _judge(self, image):
+        found = super()._judge(image)
+        return found if image.shape[1] < 25 else found._replace(anomalous=None, reason="too wide")
+
+
+@pytest.mark.parametrize(
+    ("images", "code", "kinds"),
+    [
+        ({"wide": (30, True)}, 4, {"undecided": 1}),
+        ({"wide": (30, False), "good": (20, False)}, 4, {"undecided": 1, "normal": 1}),
+        ({"wide": (30, True), "bad": (20, True)}, 3, {"undecided": 1, "anomalous": 1}),
+        ({"good": (20, False)}, 0, {"normal": 1}),
+    ],
+)
+def test_undecided_is_never_normal(tmp_path, monkeypatch, capsys, images, code, kinds):
+    use(monkeypatch, Cautious())
+    for name, (width, spot) in images.items():
+        picture(tmp_path / "in" / f"{name}.png", spot, size=(20, width))
+    assert predict(tmp_path, fail_on_anomaly=True) == code
+    told, names = summary(tmp_path), ("anomalous", "normal", "undecided")
+    assert {name: told[name] for name in names if told[name]} == kinds
+    assert (f"{kinds.get('normal', 0)} normal" in capsys.readouterr().out) == ("normal" in kinds)
+    for line in lines(tmp_path):
+        wide = line["width"] == 30
+        assert (line["anomalous"] is None, line.get("reason")) == (
+            wide,
+            "too wide" if wide else None,
+        )
+    with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
+        rows = {row["width"]: row for row in csv.DictReader(file)}
+    if "30" in rows:
+        assert (rows["30"]["anomalous"], rows["30"]["reason"]) == ("", "too wide")
+
+
 def odd_files(folder):
     """Dark images of 20 x 30 with a bright spot, in every kind of file; the sizes by name."""
     grey = np.full((20, 30), 10, np.uint8)
@@ -306,7 +343,8 @@ def test_one_colour_scale_for_all(tmp_path, detector):
 def test_without_thresholds_there_is_no_decision(tmp_path, monkeypatch):
     use(monkeypatch, Bright(thresholds={}))
     picture(tmp_path / "in" / "a.png", spot=True)
-    assert predict(tmp_path, fail_on_anomaly=True) == 0
+    assert predict(tmp_path, fail_on_anomaly=True) == command.UNDECIDED
+    assert predict(tmp_path) == 0
     (line,) = lines(tmp_path)
     assert (line["p_value"], line["anomalous"]) == (None, None)
     told = summary(tmp_path)

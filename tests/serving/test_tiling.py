@@ -248,6 +248,16 @@ def test_p_value_of_an_image_counts_its_tiles():
     assert tiling.family_wise(np.array([0.3])) == 0.3
 
 
+@pytest.mark.parametrize(
+    ("tiles", "images", "rate"), [(3, 9, 0.3), (6, 9, 0.6), (7, 9, 0.7), (1, 6, 1 / 7)]
+)
+def test_as_many_tiles_as_the_rate_allows_can_be_decided(tiles, images, rate):
+    card = {"images": images, "promised": rate}
+    assert tiling.family_wise([1 / (images + 1)] * tiles) == rate  # 3 x 0.1 exceeds 0.3
+    assert tiling.indecision(tiles, card) is None
+    assert f"{tiles + 1} tiles" in tiling.indecision(tiles + 1, card)
+
+
 def test_family_wise_rate_holds_for_tiles_that_resemble_each_other():
     rng = np.random.default_rng(0)
     shared, own = rng.uniform(size=(4000, 1)), rng.uniform(size=(4000, 12))
