@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import logging
 import os
 import re
@@ -124,7 +125,10 @@ def _guard(main: Callable[[], None]) -> None:
 
 
 def _quiet_logging() -> None:
-    """Shows our own messages as plain lines."""
+    """Shows our own messages as plain lines, whatever bytes the names in them hold."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     log = logging.getLogger("flowad_jax")
     log.setLevel(logging.INFO)

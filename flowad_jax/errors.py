@@ -1,5 +1,7 @@
 """The one exception that means "the user can fix this", and text that is safe to show."""
 
+import unicodedata
+
 MAX_LINE = 4000  # characters; our own messages are far shorter, with a few paths in them
 
 
@@ -33,9 +35,11 @@ def printable(text: str) -> str:
     Names of files and tensors come from strangers and go to terminals, tables and pages. A byte of
     a file name that is not UTF-8 becomes an escape as well.
     """
-    if text.isprintable():
-        return text
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
-        for letter in text
-    )
+    return "".join(map(_shown, text))
+
+
+def _shown(letter: str) -> str:
+    # Python calls all spaces but one unprintable; only what breaks a line is dangerous.
+    if letter.isprintable() or unicodedata.category(letter) == "Zs":
+        return letter
+    return letter.encode("unicode_escape").decode("ascii")

@@ -98,7 +98,8 @@ def write_text(path: str | Path, text: str) -> None:
       UserError: the file cannot be written.
     """
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # File names need not be UTF-8. Their bytes become escapes, which JSON reads back.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def spreadsheet_safe(cell: Any) -> Any:

@@ -51,7 +51,12 @@ def image_root(tmp_path):
 
 @pytest.fixture
 def tiny_config(image_root):
-    """A complete run that takes seconds: two scales of a small random encoder."""
+    """A complete run that takes seconds."""
+    return tiny_run(image_root)
+
+
+def tiny_run(image_root):
+    """Its recipe: two scales of a small random encoder."""
     config = base("cflow", "folder")
     with config.unlocked():
         config.encoder.taps = (1, 2)

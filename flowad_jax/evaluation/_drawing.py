@@ -2,7 +2,8 @@
 
 Figures are made without pyplot: no window system is touched and no figure stays open. The colours
 are those of Okabe and Ito and the map "inferno", which colour-blind readers can tell apart. Names
-that come from files are drawn with ``parse_math=False``: a "$" in them is a letter.
+that come from files are drawn with ``parse_math=False``: a "$" in them is a letter. They pass
+`printable`, because the font engine refuses bytes that are not UTF-8.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import PercentFormatter
 from PIL import Image
+
+from flowad_jax.errors import printable
 
 if TYPE_CHECKING:
     from flowad_jax.evaluation.metrics import Curve
@@ -63,7 +66,7 @@ def panel(title: str, count: int, size: tuple[int, int], limits: Limits) -> tupl
         axes.set_title(name, fontsize=10, pad=5, color=NEUTRAL)
     _colour_bar(place(CAPTION + 4 * (CELL + GAP) + 0.06, TOP, 0.16, high), limits)
     figure.text(
-        0.15 / width, 1 - 0.16 / height, title,
+        0.15 / width, 1 - 0.16 / height, printable(title),
         fontsize=13, va="top", weight="bold", parse_math=False,
     )  # fmt: skip
     return figure, rows
@@ -72,7 +75,7 @@ def panel(title: str, count: int, size: tuple[int, int], limits: Limits) -> tupl
 def caption(axes: Any, kind: str, text: str, outcome: str, name: str) -> None:
     """Writes kind, text, outcome and file name, one below the other."""
     axes.axis("off")
-    heading = textwrap.fill(kind, 17, max_lines=2, placeholder=" …")
+    heading = textwrap.fill(printable(kind), 17, max_lines=2, placeholder=" …")
     inches = axes.get_position().height * axes.figure.get_figheight()
     top = 1.0
     for block, size, weight, colour in (
@@ -83,6 +86,7 @@ def caption(axes: Any, kind: str, text: str, outcome: str, name: str) -> None:
         style = {"fontsize": size, "weight": weight, "color": colour, "va": "top"}
         axes.text(0, top, block, linespacing=1.3, parse_math=False, **style)
         top -= (block.count("\n") + 1.4) * 1.45 * size / 72 / inches  # 72 points are an inch
+    name = printable(name)
     ending = name if len(name) <= 50 else "…" + name[-49:]
     ending = textwrap.fill(ending, 26)
     axes.text(0, 0, ending, fontsize=7, color=NEUTRAL, va="bottom", parse_math=False)
@@ -203,7 +207,7 @@ def _dots(axes: Any, groups: list[tuple[str, int, np.ndarray]]) -> None:
         _, colour, marker, _ = LABELS[label]
         axes.scatter(scores, at, s=16, alpha=0.65, linewidths=0, marker=marker, color=colour)
     axes.set_ylim(len(groups) - 0.5, -0.5)
-    names = [f"{_short(name, 24)} ({scores.size})" for name, _, scores in groups]
+    names = [f"{_short(printable(name), 24)} ({scores.size})" for name, _, scores in groups]
     axes.set_yticks(range(len(groups)), names, fontsize=9, parse_math=False)
     axes.set_xlabel("image score, larger is more anomalous")
     _quiet(axes)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from flowad_jax import files
-from flowad_jax.evaluation.results import COLUMNS, METRICS, markdown_table
+from flowad_jax.evaluation.results import COLUMNS, METRICS, markdown_table, text
 
 SHOWN = ("last", "validation", "oracle")
 Run = Mapping[str, Any]
@@ -96,14 +96,16 @@ def _statistics(metric: str, column: str, runs: Sequence[Run]) -> dict[str, floa
 
 def markdown(found: Mapping[str, Any]) -> str:
     """The text of ``results.md``: a table for every encoder and column."""
-    sections = [f"# {found['method']} on {found['data']}: {len(found['runs'])} runs"]
+    sections = [f"# {text(found['method'])} on {text(found['data'])}: {len(found['runs'])} runs"]
     for mean in found["means"]:
         runs = [run for run in found["runs"] if run["encoder"] == mean["encoder"]]
-        sections.append(f"## {mean['encoder']}, {COLUMNS[mean['column']]}")
+        sections.append(f"## {text(mean['encoder'])}, {COLUMNS[mean['column']]}")
         sections.append(_table(runs, mean))
     faults = [run for run in found["runs"] if run["status"] != "done"]
     if faults:
-        lines = [f"- `{run['folder']}`: {run['fault'] or run['status']}" for run in faults]
+        lines = [
+            f"- {text(run['folder'])}: {text(run['fault'] or run['status'])}" for run in faults
+        ]
         sections.append("## Without results\n\n" + "\n".join(lines))
     return "\n\n".join(sections) + "\n"
 
@@ -117,7 +119,7 @@ def _table(runs: Sequence[Run], mean: Mapping[str, Any]) -> str:
         own = [run for run in runs if run["category"] == category]
         cells = (_over_seeds(run["columns"].get(mean["column"], {}).get(m) for run in own)
                  for m in metrics)  # fmt: skip
-        rows.append([category or "all images", *cells])
+        rows.append([text(category or "all images"), *cells])
     missing = f" of {mean['runs']} of {mean['of']} runs" * (mean["runs"] < mean["of"])
     values = (_percent(value["mean"], value["std"]) for value in mean["metrics"].values())
     rows.append([f"**mean{missing}**", *(f"**{value}**" for value in values)])
@@ -137,12 +139,18 @@ def _percent(mean: float, std: float | None) -> str:
 
 def table(found: Mapping[str, Any]) -> str:
     """The text of ``results.csv``: a line for every run and column, metrics as fractions of 1."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
     writer.writerow(["category", "encoder", "seed", "status", "column", *METRICS])
     for run in found["runs"]:
         key = [run["category"], run["encoder"], run["seed"], run["status"]]
         for column, values in (run["columns"] or {"": {}}).items():
             cells = (values.get(metric) for metric in METRICS)
-            writer.writerow([*key, column, *("" if cell is None else cell for cell in cells)])
-    return text.getvalue()
+            writer.writerow(
+                [
+                    *map(files.spreadsheet_safe, key),
+                    column,
+                    *("" if cell is None else cell for cell in cells),
+                ]
+            )
+    return lines.getvalue()

@@ -11,6 +11,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from flowad_jax.errors import printable
+
 MISSING = "–"
 VOID = ("br", "img", "input", "meta")
 
@@ -109,8 +111,13 @@ def _attribute(key: str, value: Any) -> str:
     if value is None or value is False:
         return ""
     name = key.rstrip("_").replace("_", "-")
-    return f" {name}" if value is True else f' {name}="{html.escape(str(value))}"'
+    return f" {name}" if value is True else f' {name}="{_safe(str(value))}"'
 
 
 def _escaped(child: Any) -> str:
-    return child if isinstance(child, Html) else html.escape(str(child))
+    return child if isinstance(child, Html) else _safe(str(child))
+
+
+def _safe(words: str) -> str:
+    """Text for a page; what is not printable, but for line breaks, is shown as an escape."""
+    return html.escape("\n".join(map(printable, words.split("\n"))))

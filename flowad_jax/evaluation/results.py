@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from flowad_jax import files
+from flowad_jax.errors import printable
 
 REQUIRED = ("method", "data", "encoder", "seed", "columns", "timing", "versions")
 COLUMNS = {
@@ -34,6 +36,10 @@ METRICS = {
 PACKAGES = (
     "flowad-jax jax jaxlib flax optax distrax orbax-checkpoint numpy scipy scikit-learn pillow"
 )
+
+_MARKUP = str.maketrans({mark: f"\\{mark}" for mark in "\\`*[]|"} | {"&": "&amp;", "<": "&lt;"})
+_LINK = re.compile(r"://|\bwww\.|@", re.IGNORECASE)  # what viewers turn into links by themselves
+_LINKS = str.maketrans({":": "&#58;", ".": "&#46;", "@": "&#64;"})
 
 
 def final(columns: Mapping[str, Mapping[str, Any]]) -> str:
@@ -60,8 +66,8 @@ def write(workdir: str | os.PathLike[str], results: Mapping[str, Any]) -> None:
     if missing:
         raise ValueError(f"results lack {', '.join(missing)}")
     plain = _plain(results)
-    text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    files.write_text(Path(workdir) / "results.json", text)
+    strict = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    files.write_text(Path(workdir) / "results.json", strict)
     files.write_text(Path(workdir) / "results.md", markdown(plain))
 
 
@@ -77,7 +83,7 @@ def versions() -> dict[str, str]:
 def markdown(results: Mapping[str, Any]) -> str:
     """Returns the text of ``results.md`` for results without numbers that are not finite."""
     sections = [
-        f"# {_cell(results['method'])}",
+        f"# {text(results['method'])}",
         _metric_table(results["columns"], results.get("undefined", {})),
         "## Data\n\n" + _table(results["data"]),
         "## Encoder\n\n" + _table(results["encoder"]),
@@ -85,7 +91,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     ]
     if results.get("commands"):
         sections.append(
-            "## Commands\n\n" + "\n".join(f"    {line}" for line in results["commands"])
+            "## Commands\n\n" + "\n".join(f"    {printable(line)}" for line in results["commands"])
         )
     if results.get("pictures"):
         sections.append("## Pictures\n\n" + "\n\n".join(map(_picture, results["pictures"])))
@@ -119,11 +125,11 @@ def _metric_table(
         rows.append([title, *(_percent(values.get(metric)) for values in columns.values())])
     for other in dict.fromkeys(name for values in columns.values() for name in values):
         if other not in METRICS:
-            rows.append([_cell(other), *(_cell(values.get(other)) for values in columns.values())])
+            rows.append([text(other), *(text(values.get(other)) for values in columns.values())])
     by_reason: dict[str, list[str]] = {}
     for metric, reason in reasons.items():
         by_reason.setdefault(reason, []).append(METRICS.get(metric, metric))
-    notes = [f"No {'; '.join(names)}: {_cell(reason)}." for reason, names in by_reason.items()]
+    notes = [f"No {'; '.join(names)}: {text(reason)}." for reason, names in by_reason.items()]
     return "\n\n".join([markdown_table(rows), *notes])
 
 
@@ -150,7 +156,7 @@ def _flat(entries: Mapping[str, Any], prefix: str = "") -> Iterator[list[str]]:
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield [_cell(f"{prefix}{key}"), _cell(value)]
+            yield [text(f"{prefix}{key}"), text(value)]
 
 
 def markdown_table(rows: Iterable[Iterable[str]]) -> str:
@@ -158,15 +164,16 @@ def markdown_table(rows: Iterable[Iterable[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def _cell(value: Any) -> str:
-    """Text that cannot break out of a table cell."""
+def text(value: Any) -> str:
+    """A value for Markdown, within a line or a table cell; no letter of it is markup or a link."""
     if value is None:
         return "–"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):
-        return ", ".join(map(_cell, value))
-    return " ".join(str(value).split()).replace("|", "\\|")
+        return ", ".join(map(text, value))
+    plain = printable(" ".join(str(value).split()))
+    return _LINK.sub(lambda found: found[0].translate(_LINKS), plain.translate(_MARKUP))
 
 
 def _picture(path: str) -> str:

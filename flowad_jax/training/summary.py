@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from flowad_jax import parallel
+from flowad_jax.errors import printable
 from flowad_jax.evaluation import conformal, metrics, pictures, results
 from flowad_jax.evaluation import report as html
 from flowad_jax.training import converted, state, workdir
@@ -54,12 +56,24 @@ def report(system: System, path: Path, timing: dict[str, Any], scored: Scored) -
         "thresholds": _thresholds(system, scored),
         "timing": _timing(system, timing, scored),
         "versions": results.versions(),
-        "commands": [f"python eval.py --workdir={path.name}"],
-        "pictures": _pictures(system, path, scored),
+        "commands": [f"python eval.py --workdir={shlex.quote(path.name)}"],
+        "pictures": [],
     }
+    results.write(path, written)  # first: no picture may cost a result
+    written["pictures"] = _pictures(system, path, scored)
     results.write(path, written)
-    _write_page(system, path, written, scored)
+    _attempt("report.html", lambda: _write_page(system, path, written, scored))
     return written
+
+
+def _attempt(name: str, draw: Callable[[], Any]) -> Any:
+    """Returns what was drawn; whatever fails costs the picture and gets a line, and no more."""
+    try:
+        return draw()
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        log.warning("%s could not be written: %s", name, printable(reason))
+        return None
 
 
 def _write_page(system: System, path: Path, written: dict[str, Any], scored: Scored) -> None:
@@ -199,10 +213,12 @@ def _pictures(system: System, path: Path, scored: Scored) -> list[str]:
     per_kind = system.config.eval.pictures_per_kind
     if not per_kind:
         return []
-    test, (image, maps, overlap) = system.test, scored.scores
-    folder = path / "images"
-    return [
-        pictures.save_roc(folder / "roc.png", test.labels, image, scored.masks, maps, overlap),
-        pictures.save_histogram(folder / "histogram.png", test.labels, test.kinds, image),
-        *pictures.save_panels(folder, test, maps, image, per_kind=per_kind),
-    ]
+    test, masks, (image, maps, overlap) = system.test, scored.masks, scored.scores
+    folder, labels = path / "images", system.test.labels
+    roc, histogram = folder / "roc.png", folder / "histogram.png"
+    drawings: dict[str, Callable[[], Any]] = {
+        "roc.png": lambda: [pictures.save_roc(roc, labels, image, masks, maps, overlap)],
+        "histogram.png": lambda: [pictures.save_histogram(histogram, labels, test.kinds, image)],
+        "panels": lambda: pictures.save_panels(folder, test, maps, image, per_kind=per_kind),
+    }
+    return [path for name, draw in drawings.items() for path in _attempt(name, draw) or ()]

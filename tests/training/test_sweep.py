@@ -56,7 +56,7 @@ def test_a_failure_leaves_the_others_and_is_tried_again(config, tmp_path, image_
         sweep.require_all(found)
     text = (path / "results.md").read_text()
     assert "**mean of 2 of 3 runs**" in text
-    assert "- `broken`: cannot read" in text
+    assert "- broken: cannot read" in text
 
     stamp = (path / "bolt" / "results.json").stat().st_mtime_ns
     for index, file in enumerate((image_root / "part" / "train" / "good").iterdir()):
@@ -127,7 +127,7 @@ def test_an_interrupt_stops_all_and_the_table_says_what_is_left(
         patch.setattr(sweep, "train", stopped)
         with pytest.raises(Interrupted):
             sweep.run(config, path)
-    assert "- `bolt`: waiting" in (path / "results.md").read_text()
+    assert "- bolt: waiting" in (path / "results.md").read_text()
     with pytest.raises(UserError, match="none of its 2 runs is finished"):
         sweep.evaluate(path)
     sweep.require_all(sweep.run(config, path))
