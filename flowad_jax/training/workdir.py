@@ -45,7 +45,13 @@ def claim(path: str | Path, config: config_dict.ConfigDict) -> Path:
 
 
 def check(path: Path, config: config_dict.ConfigDict) -> None:
-    """Raises a UserError if a folder is the workdir of something else than this config."""
+    """Raises a UserError if a folder cannot be, or is not, the workdir of this config."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"--workdir: the path {path} is not UTF-8, as those of checkpoints must be: rename it"
+        ) from None
     if converted.is_converted(path):
         raise UserError(
             f"{path} holds a converted detector, which cannot be trained on: use another --workdir"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flowad_jax.errors import UserError
 from flowad_jax.evaluation import comparison, pictures
 from flowad_jax.training.loop import train
 from flowad_jax.training.summary import evaluate_workdir
@@ -143,3 +144,9 @@ def test_no_picture_costs_a_result(run, tmp_path, monkeypatch, caplog, broken):
     assert len(stored["pictures"]) == {"save_panels": 2}.get(broken, 3)
     lines = [line for line in caplog.messages if line.endswith("could not be written: cannot draw")]
     assert len(lines) == 2
+
+
+def test_a_workdir_that_cannot_hold_checkpoints_is_refused_before_training(tmp_path, tiny_config):
+    with pytest.raises(UserError, match=r"not UTF-8"):
+        train(tiny_config, tmp_path / NOT_UTF8)
+    assert not (tmp_path / NOT_UTF8 / "config.json").exists()
