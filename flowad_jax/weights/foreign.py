@@ -128,7 +128,7 @@ class ForeignMachine(Machine):
         if isinstance(target, Foreign):
             target.pairs.extend(pairs)
         elif type(target) is dict:
-            target.update((_checked_key(key), value) for key, value in pairs)
+            unpickler.set_keys(target, pairs, self.budget, _checked_key)
         else:
             raise RefusedError(f"sets an item of {shown(target)}")
 
@@ -152,9 +152,11 @@ class ForeignMachine(Machine):
 
 
 def _checked_key(key: Any, inner: bool = False) -> Any:
-    """Returns a dict key, or refuses one that could make hashing slow."""
+    """Returns a dict key, or refuses one that takes long to hash or to compare."""
     if type(key) is tuple and not inner:
-        good = len(key) <= MAX_KEY_PARTS and all(_checked_key(part, True) is part for part in key)
+        texts = sum(len(part) for part in key[:MAX_KEY_PARTS] if isinstance(part, str | bytes))
+        good = len(key) <= MAX_KEY_PARTS and texts <= unpickler.MAX_KEY
+        good = good and all(_checked_key(part, True) is part for part in key)
     elif type(key) is int or isinstance(key, str | bytes):
         good = unpickler.is_short(key)
     else:

@@ -43,7 +43,7 @@ def read(data: mmap.mmap, machine: type[Machine]) -> Any:
         raise RefusedError("is big-endian; save it again on a little-endian machine")
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise RefusedError("lacks the list of its storages")
-    if sorted(keys) != sorted(storages):
+    if len(keys) != len(storages) or set(keys) != storages.keys():
         raise RefusedError("does not list the storages that its tensors use")
     with streaming.bar(len(data), "read") as progress:
         for key in keys:

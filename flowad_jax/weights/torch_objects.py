@@ -13,7 +13,7 @@ from flowad_jax.weights.unpickler import (
     Global,
     Machine,
     RefusedError,
-    checked_dict,
+    set_keys,
     shown,
 )
 
@@ -130,7 +130,9 @@ class TensorBuilder:
         if type(pairs) not in (list, tuple):
             raise RefusedError(f"builds a dict from {shown(pairs)}")
         self._budget.spend(len(pairs))
-        return checked_dict(pairs)
+        built: dict[str | int, Any] = {}
+        set_keys(built, pairs, self._budget)
+        return built
 
     def _size(self, extents: Any) -> tuple:
         if type(extents) not in (list, tuple):

@@ -6,13 +6,16 @@ operations are those of binary pickles (protocol 2 and later), split by `picklet
 """
 
 import pickletools
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
 MAX_OPERATIONS = 2_000_000  # about 30,000 tensors; keeps time to seconds, objects to 0.5 GB
 MAX_INT_BITS = 128  # a tensor extent has 63 bits, the magic number of the legacy format 77
 MAX_NAME = 100  # characters of a module, of a name in it, and of the key of a storage
 MAX_KEY = 10_000  # characters of a dict key, which is compared with its equals
+COMPARISONS = 4  # of dict keys that cost as much as an operation
+
+_NOTHING = object()  # in the memo
 
 
 class RefusedError(ValueError):
@@ -29,7 +32,7 @@ class Budget:
     """What the pickles of one file may still do, all of them together.
 
     An operation creates at most about 100 bytes. What creates more costs more of them: a call that
-    copies a container one for each element.
+    copies a container one for each element. So does what may take longer, see `set_keys`.
     """
 
     def __init__(self) -> None:
@@ -55,12 +58,33 @@ def is_short(key: Any) -> bool:
     return abs(key) < 2**60 if type(key) is int else len(key) <= MAX_KEY
 
 
-def checked_dict(pairs: Any) -> dict[str | int, Any]:
-    """Builds a dict whose keys cannot make hashing slow, as nested tuples or long ints do."""
-    for key, _ in pairs:
-        if type(key) not in (str, int) or not is_short(key):
-            raise RefusedError(f"has the dict key {shown(key)}")
-    return dict(pairs)
+def checked_key(key: Any) -> Any:
+    """Returns a dict key, or refuses one that is neither a short str nor a short int."""
+    if type(key) not in (str, int) or not is_short(key):
+        raise RefusedError(f"has the dict key {shown(key)}")
+    return key
+
+
+def set_keys(
+    target: dict, pairs: Iterable[Any], budget: Budget, check: Callable[[Any], Any] = checked_key
+) -> None:
+    """Sets pairs in a dict, in a time that the budget bounds.
+
+    Python randomises the hashes of str and bytes, others can be chosen so that each new key is
+    compared with all that are there. Such a key costs the operations that this may take. The next
+    integer of those that count from 0 is found at once and costs nothing.
+
+    Args:
+      target: the dict.
+      pairs: (key, value) of it.
+      budget: of the file.
+      check: returns a key, or refuses it.
+    """
+    for key, value in pairs:
+        if not isinstance(check(key), str | bytes) and key != len(target):
+            parts = len(key) if type(key) is tuple else 1
+            budget.spend(parts - 1 + parts * len(target) // COMPARISONS)
+        target[key] = value
 
 
 class Machine:
@@ -87,7 +111,7 @@ class Machine:
         self.budget = budget
         self.stack: list[Any] = []
         self.marks: list[int] = []
-        self.memo: dict[int, Any] = {}
+        self.memo: list[Any] = []  # no dict: a file chooses the numbers
 
     def run(self, stream: Any) -> Any:
         """Interprets the pickle at the position of ``stream`` and stops right after it.
@@ -178,7 +202,7 @@ class Machine:
         """Sets keys and values, given in turn, of the dict on top."""
         if type(self.stack[-1]) is not dict:
             raise RefusedError(f"sets an item of {shown(self.stack[-1])}")
-        self.stack[-1].update(checked_dict(list(zip(items[::2], items[1::2], strict=True))))
+        set_keys(self.stack[-1], zip(items[::2], items[1::2], strict=True), self.budget)
 
     def reduce(self) -> None:
         """Calls a global with a tuple of arguments."""
@@ -193,7 +217,7 @@ class Machine:
         """Sets attributes of the object on top."""
         state, target = self.stack.pop(), self.stack[-1]
         # Module.state_dict() hangs its format versions, `_metadata`, on the dict as an attribute.
-        if type(target) is not dict or type(state) is not dict or set(state) - {"_metadata"}:
+        if type(target) is not dict or type(state) is not dict or not state.keys() <= {"_metadata"}:
             raise RefusedError(f"sets attributes of {shown(target)}")
 
     def push_persistent(self) -> None:
@@ -202,7 +226,16 @@ class Machine:
 
     def memoize(self, index: int) -> None:
         """Keeps what is on top for later."""
+        if index >= MAX_OPERATIONS:
+            raise RefusedError(f"keeps a value under the number {index}")
+        self.memo.extend([_NOTHING] * (index + 1 - len(self.memo)))
         self.memo[index] = self.stack[-1]
+
+    def recall(self, index: int) -> None:
+        """Puts what was kept on the stack."""
+        if self.memo[index] is _NOTHING:
+            raise RefusedError(f"asks for a value that it has not kept, number {index}")
+        self.stack.append(self.memo[index])
 
 
 HANDLERS: dict[str, Callable[[Any, Any], None]] = {
@@ -228,9 +261,7 @@ HANDLERS: dict[str, Callable[[Any, Any], None]] = {
     "SETITEMS": lambda machine, _: machine.set_items(machine.pop_to_mark()),
     "MEMOIZE": lambda machine, _: machine.memoize(len(machine.memo)),
     **dict.fromkeys(("BINPUT", "LONG_BINPUT"), Machine.memoize),
-    **dict.fromkeys(
-        ("BINGET", "LONG_BINGET"), lambda machine, index: machine.push(machine.memo[index])
-    ),
+    **dict.fromkeys(("BINGET", "LONG_BINGET"), Machine.recall),
     "GLOBAL": lambda machine, pair: machine.push_global(*pair.split(" ", 1)),
     "STACK_GLOBAL": lambda machine, _: machine.push_global(
         machine.stack.pop(-2), machine.stack.pop()
