@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from flowad_jax.data.images import WHITE, read_image, unreadable
+from flowad_jax.data._image_file import SUFFIXES
+from flowad_jax.data.images import WHITE, image_size, read_image
 from flowad_jax.data.masks import read_mask
 from flowad_jax.data.record import GOOD, UNKNOWN, Record, count
 from flowad_jax.errors import LayoutError, UserError
@@ -146,17 +146,15 @@ def listing(folder: Path, suffixes: Sequence[str] | None = None) -> tuple[list[P
 
     Args:
       folder: where to look; hidden files, such as those of macOS, are passed over.
-      suffixes: lower-case extensions to accept; by default all that Pillow can read.
+      suffixes: lower-case extensions to accept; by default those of all formats that are read.
 
     Returns:
       The image files and the skipped ones, each sorted by name. Skipped are files with other
       extensions, broken links, and pipes, sockets and devices whatever they are called.
     """
-    if suffixes is None:
-        known = Image.registered_extensions().items()
-        suffixes = [suffix for suffix, name in known if name in Image.OPEN]
+    known = SUFFIXES if suffixes is None else suffixes
     others = [path for path in _visible(folder) if not path.is_dir()]
-    images = [path for path in others if path.suffix.lower() in suffixes and path.is_file()]
+    images = [path for path in others if path.suffix.lower() in known and path.is_file()]
     return images, sorted(set(others) - set(images))
 
 
@@ -219,20 +217,12 @@ def _parts(masks: Path | Sequence[Path] | None) -> tuple[Path, ...]:
 
 def _compare_headers(entry: Entry) -> None:
     """Finds a mask of another size before the training starts, not at its end."""
-    size = _header_size(entry.path)
+    size = image_size(entry.path)[::-1]
     for file in entry.masks:
-        mask_size = _header_size(file)
-        # An EXIF tag may swap the sides; decoding the record compares them exactly.
+        mask_size = image_size(file)[::-1]
+        # The header of a PNG may hide its orientation; decoding compares the sides exactly.
         if sorted(size) != sorted(mask_size):
             raise _sizes_differ(entry.path, size, file, mask_size)
-
-
-def _header_size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as file:
-            return file.size
-    except Exception as error:  # as in images.read_image
-        raise unreadable(path, error) from error
 
 
 def _sizes_differ(

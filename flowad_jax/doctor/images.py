@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from flowad_jax.data import _files
+from flowad_jax.data._image_file import opened
 from flowad_jax.data.masks import read_mask
 from flowad_jax.data.record import GOOD, UNKNOWN, Record, Source
 from flowad_jax.errors import UserError
@@ -187,5 +187,5 @@ def _marks(path: Path, mask: np.ndarray) -> dict[str, Any]:
 
 def _mode(path: str) -> str:
     """What the pixels of a readable file are, in words."""
-    with Image.open(path) as file:
+    with opened(path) as file:
         return "16 bit" if file.mode.startswith("I") else _MODES.get(file.mode, file.mode)

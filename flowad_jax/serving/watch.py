@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import glob
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from PIL import Image
-
 from flowad_jax.data import _files
+from flowad_jax.data._image_file import SUFFIXES
 from flowad_jax.errors import UserError
 
 NAP = 0.1  # seconds between looks at whether to stop
@@ -35,7 +33,7 @@ def find(inputs: Sequence[str], leave_out: Path) -> list[Path]:
     """Finds the image files of all inputs, each of them once.
 
     A file that is named itself is taken whatever its suffix. Folders, with all folders in them, and
-    patterns yield the files that Pillow knows by their suffix; hidden ones are passed over.
+    patterns yield the files with the suffix of an image format; hidden ones are passed over.
 
     Args:
       inputs: files, folders and patterns such as ``images/*.png`` or ``images/**/left.png``.
@@ -125,7 +123,7 @@ def _matches(item: str, leave_out: Path) -> Iterator[Path]:
         named = (Path(name) for name in sorted(glob.glob(item, recursive=True)))
         output = leave_out.absolute()
         for one in named:
-            known = one.suffix.lower() in _suffixes() and one.is_file()
+            known = one.suffix.lower() in SUFFIXES and one.is_file()
             if known and output not in one.absolute().parents:
                 yield one
 
@@ -137,14 +135,7 @@ def _inside(folder: Path, output: Path) -> Iterator[Path]:
         if here.absolute() == output:
             names.clear()
         else:
-            yield from _files.images(here, tuple(_suffixes()))
-
-
-@functools.cache
-def _suffixes() -> frozenset[str]:
-    """Lower-case suffixes of the files that Pillow reads."""
-    known = Image.registered_extensions().items()
-    return frozenset(suffix for suffix, name in known if name in Image.OPEN)
+            yield from _files.images(here)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
