@@ -32,6 +32,7 @@ from flowad_jax.errors import UserError
 
 WHITE = 65535  # the largest value of 16 bits
 _LEVELS = (255, 1023, 4095, 16383, 65535)  # largest values of cameras
+_AT_ONCE = 2**24  # pixels of an image that is resized as a whole
 _LOOKED_AT = 8  # files for `depth_advice`
 
 
@@ -127,7 +128,8 @@ def read_resized(
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """Reads an image file at the size of the network, with little more memory than its own mode.
 
-    Bit for bit the same as ``transforms.resize_image(read_image(path, white), size, filter)``.
+    Up to 2**24 pixels bit for bit what ``transforms.resize_image`` makes of ``read_image``. Larger
+    images are resized along their rows first, band by band, then along their columns.
 
     Returns:
       (S, S, 3) uint8, and the (H, W) of the file.
@@ -141,12 +143,15 @@ def read_resized(
         most = most_pixels()
         if most is not None and height * size > most:
             raise UserError(f"cannot read '{path}': {height} rows are too many; cut it into parts")
-        # Pillow, too, resizes along the rows first and rounds to 8 bits in between.
-        bands = [
-            _resize(windows.read_native(top, bottom), (size, bottom - top), chosen)
-            for top, bottom in row_bands(windows.size)
-        ]
-        return _rgb(_resize(np.concatenate(bands), (size, size), chosen)), (height, width)
+        if height * width <= _AT_ONCE:
+            pixels = windows.read_native()
+        else:
+            bands = [
+                _resize(windows.read_native(top, bottom), (size, bottom - top), chosen)
+                for top, bottom in row_bands(windows.size)
+            ]
+            pixels = np.concatenate(bands)
+        return _rgb(_resize(pixels, (size, size), chosen)), (height, width)
 
 
 def read_window(path: str | Path, box: tuple[int, int, int, int], white: int = WHITE) -> np.ndarray:

@@ -1,0 +1,61 @@
+"""Whatever Pillow can write is read with the right values, upright, whole and in parts."""
+
+import numpy as np
+import pytest
+
+from flowad_jax.data import images, transforms
+from tests.data import image_files
+
+# How many files there are at least, so that none is passed over without notice.
+FILES = {"png": 120, "jpg": 90, "tif": 700, "bmp": 5, "gif": 8, "webp": 40, "jp2": 14, "ppm": 6}
+
+
+def close(found, expected, tolerance):
+    return found.shape == expected.shape and np.abs(found - expected.astype(int)).max() <= tolerance
+
+
+@pytest.mark.parametrize("suffix", FILES)
+def test_every_mode_compression_and_orientation(tmp_path, suffix):
+    stored, path = image_files.picture(), tmp_path / f"a.{suffix}"
+    written = 0
+    for mode in image_files.MODES:
+        for case in image_files.cases(suffix, mode):
+            if not case.write(path, stored):
+                continue
+            written += 1
+            expected = case.expected(stored)
+            image = images.read_image(path)
+            assert image.dtype == np.uint8
+            assert close(image, expected, case.tolerance), case
+            assert images.image_size(path) == expected.shape[:2], case
+            assert (images.read_window(path, (3, 9, 5, 20)) == image[3:9, 5:20]).all(), case
+            small, size = images.read_resized(path, 8)
+            assert size == expected.shape[:2]
+            assert (small == transforms.resize_image(image, 8)).all(), case
+    assert written >= FILES[suffix]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "RGBA", "I;16"])
+@pytest.mark.parametrize("filter", ["lanczos", "nearest", "box"])
+def test_resized_in_its_own_mode_as_after_conversion(tmp_path, mode, filter):
+    pixels = np.random.default_rng(0).integers(0, 256, (61, 37, 3), np.uint8) // 50 * 50
+    image_files.to_mode(pixels, mode).save(tmp_path / "a.png")
+    whole = images.read_image(tmp_path / "a.png")
+    for side in (1, 16, 37, 61, 90):
+        small, _ = images.read_resized(tmp_path / "a.png", side, filter)
+        np.testing.assert_array_equal(small, transforms.resize_image(whole, side, filter))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "RGBA", "I;16"])
+def test_large_images_are_resized_band_by_band(tmp_path, monkeypatch, mode):
+    """The height of a band changes no bit, and the result is that of Pillow but for rounding."""
+    monkeypatch.setattr(images, "_AT_ONCE", 1000)
+    stored = image_files.picture(61, 37)
+    image_files.to_mode(stored, mode).save(tmp_path / "a.png")
+    found = []
+    for rows in (1, 7, 60, 61):
+        monkeypatch.setattr("flowad_jax.data._image_file.BAND", rows * 37)
+        found.append(images.read_resized(tmp_path / "a.png", 16)[0])
+        np.testing.assert_array_equal(found[-1], found[0])
+    at_once = transforms.resize_image(images.read_image(tmp_path / "a.png"), 16)
+    np.testing.assert_allclose(found[0].astype(int), at_once, atol=8)  # 8 bits between the passes
