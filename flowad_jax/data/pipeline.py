@@ -64,12 +64,13 @@ class Loader:
         Args:
           source: the records.
           image_size: side S of the images and masks of a batch.
-          batch_size: visits per batch; an epoch with fewer is one batch.
+          batch_size: visits per batch; a shuffled epoch with fewer is one smaller batch.
           mean: subtracted from pixels in [0, 1].
           std: divides what is left.
           seed: source of all randomness, not negative.
           rotation_degrees: bound of the uniform random rotation; 0 turns it off.
-          shuffle: draw a new order for each epoch; off for evaluation.
+          shuffle: draw a new order for each epoch. Off for evaluation, where rows of weight 0 fill
+            up every batch: of one size, all images are scored by one program.
           drop_last: leave out the last batch if it is not full, as the CFLOW-AD reference does.
             Otherwise its missing rows are filled up and have weight 0.
           filter: Pillow's filter for resizing images.
@@ -96,13 +97,14 @@ class Loader:
         self._augmentation = Augmentation(rotation_degrees, sharpen, share_sharpening, synthesis)
         self._augmentation.check()
         visits = len(source) * repeat
-        if batch_size > visits:
+        if (shuffle or drop_last) and batch_size > visits:
             times = f", each visited {repeat} times" if repeat > 1 else ""
             sizes = f"batch_size {batch_size} is larger than the set of {len(source)} images{times}"
             if drop_last:
                 raise UserError(f"{sizes} and drop_last leaves no batch: lower it or turn it off")
             _log.warning("%s: using %d", sizes, visits)
-        size = -(-min(batch_size, visits) // multiple) * multiple
+            batch_size = visits
+        size = -(-batch_size // multiple) * multiple
         self._order = Order(source.labels, size, repeat, seed, shuffle, drop_last)
         self.part = _part(size, *shard)
         self.source = source
@@ -159,7 +161,7 @@ class Loader:
     def in_order(self) -> Loader:
         """Returns a loader of all records as they are, which shares the decoded images."""
         plain = copy.copy(self)
-        size = min(self.batch_size, len(self.source))
+        size = self.batch_size
         plain._order = Order(self.source.labels, size, shuffle=False)
         plain._augmentation = Augmentation()
         plain.part, plain._processes, plain._stream = _part(size, 0, 1), 0, None

@@ -4,6 +4,10 @@ Split-conformal inference (Vovk, Gammerman, Shafer: "Algorithmic Learning in a R
 Bates, Candès, Lei, Romano, Sesia: "Testing for Outliers with Conformal p-values", 2023): if a new
 normal image is exchangeable with n held-out ones, the rank of its score among theirs is uniform,
 whatever the detector. A larger score is more anomalous throughout.
+
+The same image may get a score with other last digits on another device or in another release of
+jax, for float32 sums depend on their order. Scores that differ by less than `TIE` are therefore
+equal, and an equal score counts as one that is as high: p-values grow by it and stay valid.
 """
 
 from __future__ import annotations
@@ -17,11 +21,14 @@ from scipy import stats
 
 from flowad_jax.errors import UserError
 
+TIE = 1e-5  # of the largest magnitude among the normal scores
+
 
 def p_values(scores: np.ndarray, normal: np.ndarray) -> np.ndarray:
     """How often a normal image scores as high or higher: ``(1 + #{normal >= score}) / (n + 1)``.
 
-    For a new normal image the probability of a p-value of at most ``a`` is at most ``a``.
+    For a new normal image the probability of a p-value of at most ``a`` is at most ``a``. Scores
+    that are equal up to `TIE` count as equal.
 
     Args:
       scores: (N,) of new images.
@@ -30,15 +37,16 @@ def p_values(scores: np.ndarray, normal: np.ndarray) -> np.ndarray:
     Returns:
       (N,) in (0, 1].
     """
-    below = np.searchsorted(np.sort(normal), scores, side="left")
+    below = np.searchsorted(_upper_ends(normal), scores, side="left")
     return (1 + len(normal) - below) / (len(normal) + 1)
 
 
 def threshold(normal: np.ndarray, rate: float) -> float:
     """The score above which an image is called anomalous.
 
-    It is the k-th smallest of the n normal scores with ``k = ceil((n + 1) (1 - rate))``, so that
-    ``score > threshold`` says the same as ``p_value <= rate``.
+    It is the k-th smallest of the n normal scores with ``k = ceil((n + 1) (1 - rate))``, and above
+    it all that is equal up to `TIE`, so that ``score > threshold`` says the same as
+    ``p_value <= rate``.
 
     Args:
       normal: (n,) scores of held-out normal images.
@@ -53,7 +61,12 @@ def threshold(normal: np.ndarray, rate: float) -> float:
     check_rate(rate)
     # The product is exact in the numbers that people type, or rounds to a whole one.
     rank = math.ceil(round((len(normal) + 1) * (1 - rate), 9))
-    return float(np.sort(normal)[rank - 1]) if rank <= len(normal) else math.inf
+    return float(_upper_ends(normal)[rank - 1]) if rank <= len(normal) else math.inf
+
+
+def _upper_ends(normal: np.ndarray) -> np.ndarray:
+    """The normal scores in order, each the largest number that still is equal to it."""
+    return np.sort(normal) + TIE * np.max(np.abs(normal), initial=0.0)
 
 
 def check_rate(rate: float) -> None:

@@ -184,7 +184,7 @@ def _loader(model: Model, source: Source, batch_size: int, **options: Any) -> Lo
     return Loader(
         source,
         image_size=model.image_size,
-        batch_size=batch_size if "shuffle" in options else min(batch_size, len(source)),
+        batch_size=batch_size,
         mean=model.mean,
         std=model.std,
         seed=model.config.seed,

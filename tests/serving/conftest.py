@@ -25,7 +25,7 @@ def _run(tmp_path_factory):
     config.encoder.name = "efficientnet_lite.efficientnet_lite_tiny"
     config.encoder.weights, config.encoder.strides = "random", (4, 8)
     config.method.blocks, config.method.condition, config.method.fibre_size = 1, 4, 16
-    config.train.epochs, config.train.batch_size, config.eval.batch_size = 4, 4, 4
+    config.train.epochs, config.train.batch_size, config.eval.batch_size = 4, 4, 7
     config.train.learning_rate = 1e-2
     config.eval.pictures_per_kind, config.eval.report_images = 0, 0
     config.eval.false_alarm_rate = 0.3

@@ -1,9 +1,11 @@
 """A trained detector: the same scores as the evaluation, one image at a time."""
 
+import dataclasses
 import json
 import logging
 import os
 import shutil
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -49,6 +51,27 @@ def test_a_score_depends_on_its_image_alone(detector, files):
         for one, other in zip(together, others, strict=True):
             assert one.score == other.score
             np.testing.assert_array_equal(one.map, other.map)
+
+
+def test_a_held_out_image_has_the_score_that_was_stored(run, detector, files):
+    """To the last bit, wherever in a batch it comes; else the image itself could be anomalous."""
+    system = build(load_config(run[0] / "run"))
+    with closing(Checkpoints(run[0] / "run")) as checkpoints:
+        state, _, meta = restored(system, checkpoints)
+    stored, paths = meta["fitted"]["image"], system.holdout.paths
+    assert len(stored) == 4
+    for loader in (system.holdout_loader, system.calibration_loader, system.test_loader):
+        assert loader.batch_size == next(loader.epoch(0)).image.shape[0] == detector.batch_size
+    for first in range(detector.batch_size):
+        found = detector.predict([*files[:first], *paths, *files])[first : first + 4]
+        assert [p.score for p in found] == stored
+    assert [p.score for path in paths for p in detector.predict([path])] == stored
+    assert min(p.p_value for p in found) == 2 / 5  # of the highest: itself and the new one
+    fitted = scoring.fit(system, state, system.features)
+    assert fitted.image.tolist() == stored
+    as_test = dataclasses.replace(system, test=system.holdout, test_loader=system.holdout_loader)
+    scored = scoring.score(as_test, state, as_test.features, fitted)
+    assert scored.scores.image.tolist() == stored
 
 
 def test_files_and_arrays_are_the_same(detector, files):
