@@ -156,7 +156,7 @@ def _checked(
         str(checkpoint),
         advice="give --config the encoder and the options it has",
     )
-    return layout.cast(variables, shapes)
+    return layout.cast(variables, shapes, str(checkpoint))
 
 
 def _clamp(

@@ -189,7 +189,7 @@ def from_dialect(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {renamed(name): tensor for name, tensor in tensors.items()}
 
 
-_BLOCK_OF_TIMM = re.compile(r"blocks\.(\d+)\.(\d+)\.(\w+)\.(\w+)")
+_BLOCK_OF_TIMM = re.compile(r"blocks\.(\d{1,4})\.(\d{1,4})\.(\w+)\.(\w+)")
 # Its first stage has no convolution that widens.
 _LAYERS_OF_TIMM = {
     "separable": {

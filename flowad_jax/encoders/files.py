@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from flowad_jax.encoders.architecture import Architecture, complete_shapes
 from flowad_jax.errors import UserError
 from flowad_jax.types import Tree
-from flowad_jax.weights import layout, store, torch_file
+from flowad_jax.weights import layout, store, torch_file, wrappers
 
 EXPORTS = ()  # nothing in here is the name of an encoder
 
@@ -90,15 +90,9 @@ def torch_tensors(architecture: Architecture, path: Path) -> dict[str, np.ndarra
 
 
 def renamed(architecture: Architecture, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The same tensors without a wrapper's prefix, and under one of several published namings."""
+    """The same tensors without a wrapper's names, and under one of several published namings."""
     from_dialect = getattr(architecture.family, "from_dialect", dict)
-    return from_dialect(_without_prefix(tensors))
-
-
-def _without_prefix(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Names as they are in a network that was not wrapped for training on several devices."""
-    wrapped = all(name.startswith("module.") for name in tensors)
-    return {name.removeprefix("module.") if wrapped else name: t for name, t in tensors.items()}
+    return from_dialect(wrappers.unwrapped(tensors))
 
 
 def _has_card(path: Path) -> bool:

@@ -177,9 +177,9 @@ def from_dialect(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     There the class token's position code was added to the token, which leaves zeros for it.
     """
     renamed = dict(tensors)
-    if "reg_token" in renamed:
+    codes = renamed.get("pos_embed")
+    if "reg_token" in renamed and codes is not None and codes.ndim == 3:
         renamed["register_tokens"] = renamed.pop("reg_token")
-        codes = renamed["pos_embed"]
         renamed["pos_embed"] = np.concatenate([np.zeros_like(codes[:, :1]), codes], axis=1)
     return renamed
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from flowad_jax.errors import UserError
+from flowad_jax.weights import wrappers
 from flowad_jax.weights.unpickler import shown
 
 Flat = dict[str, np.ndarray]
@@ -15,13 +16,14 @@ Flat = dict[str, np.ndarray]
 CLAMP_KINDS = ("tanh",)
 
 _ENCODER = "model.encoder.feature_extractor."
-_DECODER = re.compile(r"model\.decoders\.(\d+)\.(.+)")
+_DECODER = re.compile(r"model\.decoders\.(\d{1,4})\.(.+)")
 
 
 def wrote(content: Mapping[str, Any]) -> bool:
     """Whether a checkpoint looks like one of anomalib's Cflow."""
     tensors = content.get("state_dict")
-    return isinstance(tensors, dict) and any(_DECODER.fullmatch(str(key)) for key in tensors)
+    names = [key for key in tensors if isinstance(key, str)] if isinstance(tensors, dict) else []
+    return any(map(_DECODER.fullmatch, wrappers.unwrapped(dict.fromkeys(names))))
 
 
 def parts(tensors: Flat) -> tuple[Flat, list[Flat], list[str]]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowad_jax.errors import UserError
-from flowad_jax.weights import anomalib, freia, msflow, sanflow, ssnf
+from flowad_jax.weights import anomalib, freia, layout, msflow, sanflow, ssnf, wrappers
 from flowad_jax.weights.unpickler import shown
 
 Flat = dict[str, np.ndarray]
@@ -55,15 +55,23 @@ def recognise(content: Any, source: str) -> Found:
       source: name of the file, for messages.
 
     Raises:
-      UserError: it is none of the five, or something in it is missing, unknown or inconsistent.
+      UserError: it is none of the five, or something in it is missing, unknown or inconsistent,
+        or holds what `layout.require_finite` refuses.
     """
     if isinstance(content, dict):
-        for belongs, convert in _DIALECTS:
-            if belongs(content):
-                try:
+        try:
+            for belongs, convert in _DIALECTS:
+                if belongs(content):
                     return convert(content)
-                except UserError as error:
-                    raise UserError(f"{source}: {error}") from error
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from error
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # Tensors of other shapes reach NumPy at many places.
+            what = f"{type(error).__name__}: {error}"[:200]
+            raise UserError(
+                f"{source}: its tensors have other shapes or types than those of a detector that "
+                f"we know ({what})"
+            ) from error
     kind = type(content).__name__
     keys = ", ".join(shown(key) for key in list(content)[:6]) if isinstance(content, dict) else kind
     raise UserError(f"{source}: is no detector of {_KNOWN}; it holds {keys or 'nothing'}")
@@ -91,7 +99,7 @@ def _cflow(content: Mapping[str, Any]) -> Found:
 
 def _sanflow(content: Mapping[str, Any]) -> Found:
     decoders = _flats(content, "decoder_state_dict")
-    variance = _flat(content, "variance")
+    variance = _finite(_flat(content, "variance"), "variance")
     return Found(
         dialect="sanflow",
         method="sanflow",
@@ -107,7 +115,8 @@ def _sanflow(content: Mapping[str, Any]) -> Found:
 
 
 def _msflow(content: Mapping[str, Any]) -> Found:
-    parallel, fusion = _flats(content, "parallel_flows"), _flat(content, "fusion_flow")
+    parallel = _flats(content, "parallel_flows")
+    fusion = _finite(_flat(content, "fusion_flow"), "fusion_flow")
     shapes = [freia.chain_shape(state) for state in parallel]
     return Found(
         dialect="msflow",
@@ -127,7 +136,7 @@ def _msflow(content: Mapping[str, Any]) -> Found:
 
 
 def _ssnf(content: Mapping[str, Any]) -> Found:
-    tensors = _as_flat(content, "checkpoint")
+    tensors = _finite(_as_flat(content, "checkpoint"), "checkpoint")
     plain = {key.removeprefix("flow_model."): value for key, value in tensors.items()}
     shape = freia.chain_shape(plain)
     return Found(
@@ -146,6 +155,7 @@ def _ssnf(content: Mapping[str, Any]) -> Found:
 
 def _anomalib(content: Mapping[str, Any]) -> Found:
     encoder, decoders, rest = anomalib.parts(_flat(content, "state_dict"))
+    decoders = [_finite(state, f"decoder {index}") for index, state in enumerate(decoders)]
     given = content.get("hyper_parameters")
     return Found(
         dialect="anomalib",
@@ -205,18 +215,24 @@ def _flats(content: Mapping[str, Any], key: str) -> list[Flat]:
     states = content.get(key)
     if not isinstance(states, list | tuple) or not states:
         raise UserError(f"'{key}' is no list of state dicts, one per scale")
-    return [_as_flat(state, f"{key}[{index}]") for index, state in enumerate(states)]
+    names = [f"{key}[{index}]" for index in range(len(states))]
+    return [_finite(_as_flat(state, name), name) for state, name in zip(states, names, strict=True)]
+
+
+def _finite(flat: Flat, name: str) -> Flat:
+    """What a flow is made of; the heads and metrics that we leave out may hold anything."""
+    layout.require_finite(flat, f"'{name}'")
+    return flat
 
 
 def _as_flat(state: Any, name: str) -> Flat:
-    """A state dict; the names lose what training on several devices puts in front of them."""
+    """A state dict with the names of the network itself."""
     flat = isinstance(state, dict) and all(
         isinstance(key, str) and isinstance(value, np.ndarray) for key, value in state.items()
     )
     if not flat or not state:
         raise UserError(f"'{name}' is no state dict of names and tensors")
-    wrapped = all(key.startswith("module.") for key in state)
-    return {key.removeprefix("module.") if wrapped else key: v for key, v in state.items()}
+    return wrappers.unwrapped(state)
 
 
 def _others(content: Mapping[str, Any], *known: str) -> tuple[str, ...]:

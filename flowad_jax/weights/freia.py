@@ -16,7 +16,7 @@ from flowad_jax.weights.unpickler import shown
 
 Flat = Mapping[str, np.ndarray]
 
-_KEY = re.compile(r"module_list\.(\d+)\.(.+)")
+_KEY = re.compile(r"module_list\.(\d{1,4})\.(.+)")
 # Layers of the sub-networks, theirs and ours.
 MLP = {"subnet.0": "hidden", "subnet.2": "out"}
 CONV_NET = {"subnet.conv1": "hidden", "subnet.ln": "norm", "subnet.conv2": "out"}

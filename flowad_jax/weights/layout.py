@@ -12,6 +12,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from flowad_jax.errors import UserError, one_line, printable
+from flowad_jax.weights.unpickler import shown
 
 TorchKey = Callable[[tuple[str, ...]], str]
 
@@ -110,6 +111,7 @@ def to_flax(
 
     Raises:
       ConversionError: anything is missing, left over or of another shape.
+      UserError: a tensor holds what `require_finite` refuses.
     """
     table = rules(target, torch_key)
     used = {rule.key for rule in table}
@@ -120,12 +122,42 @@ def to_flax(
     unused = [key for key in flat if key not in used and not ignored.fullmatch(key)]
     if missing or mismatched or unused:
         raise ConversionError(source, missing, mismatched, unused)
-    return unflatten_dict(
-        {
+    with np.errstate(over="ignore"):  # what is too large for a type becomes infinite
+        variables = {
             rule.path: np.asarray(_from_torch(rule.path, flat[rule.key]), rule.dtype)
             for rule in table
         }
-    )
+    require_finite({rule.key: variables[rule.path] for rule in table}, source)
+    return unflatten_dict(variables)
+
+
+def require_finite(tensors: Mapping[str, np.ndarray], source: str) -> None:
+    """Makes sure that weights are numbers, and variances no negative ones.
+
+    Args:
+      tensors: by name; names of ours and PyTorch's tell which are variances.
+      source: what the tensors come from, for messages.
+
+    Raises:
+      UserError: the first tensor with another value; the message names it.
+    """
+    for name, tensor in tensors.items():
+        wrong = ""
+        if tensor.size == 0 or tensor.dtype.kind in "biu":
+            continue
+        with np.errstate(invalid="ignore"):
+            low, high = np.min(tensor), np.max(tensor)  # NaN if any value is
+        if tensor.dtype.kind == "c":
+            wrong = "complex numbers"
+        elif not (np.isfinite(low) and np.isfinite(high)):
+            wrong = "NaN or infinite values"
+        elif low < 0 and name.endswith(("running_var", "/var")):
+            wrong = "negative variances"
+        if wrong:
+            raise UserError(
+                f"{source}: the tensor {shown(name)} holds {wrong}, so nothing that it computes "
+                "means anything: fetch the file again, or take one from before training failed"
+            )
 
 
 def to_torch(variables: Any, torch_key: TorchKey) -> dict[str, np.ndarray]:
@@ -171,15 +203,20 @@ def require_shapes(variables: Any, target: Any, source: str, **options: str) -> 
     )
 
 
-def cast(variables: Any, target: Any) -> dict[str, Any]:
-    """The same variables in the target's types of number; a view wherever the type fits."""
+def cast(variables: Any, target: Any, source: str) -> dict[str, Any]:
+    """The same variables in the target's types of number; a view wherever the type fits.
+
+    Raises:
+      UserError: a number is too large for its type.
+    """
     wanted = flatten_dict(target)
-    return unflatten_dict(
-        {
+    with np.errstate(over="ignore"):
+        found = {
             path: np.asarray(leaf, wanted[path].dtype)
             for path, leaf in flatten_dict(variables).items()
         }
-    )
+    require_finite({"/".join(path): leaf for path, leaf in found.items()}, source)
+    return unflatten_dict(found)
 
 
 def mismatch(rule: Rule, tensor: np.ndarray) -> str:

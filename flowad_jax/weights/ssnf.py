@@ -13,7 +13,7 @@ Flat = Mapping[str, np.ndarray]
 
 _PREFIX = "flow_model."
 _LAYERS = {"subnet.gate1": "reduce", "subnet.conv.conv": "conv", "subnet.gate2": "expand"}
-_PROJECTION = re.compile(r"module_list\.(\d+)\.subnet\.attn\.in_proj\.(.+)")
+_PROJECTION = re.compile(r"module_list\.(\d{1,4})\.subnet\.attn\.in_proj\.(.+)")
 # PyTorch renamed the two tensors of a weight-normalised layer; both spellings occur.
 _SCALE = ("weight_g", "parametrizations.weight.original0")
 _DIRECTION = ("weight_v", "parametrizations.weight.original1")

@@ -18,7 +18,7 @@ import flowad_jax
 from flowad_jax import files
 from flowad_jax.errors import UserError
 from flowad_jax.types import EncoderSpec
-from flowad_jax.weights import streaming
+from flowad_jax.weights import layout, streaming
 from flowad_jax.weights.torch_file import WeightFileError, blame
 
 SUFFIXES = (".safetensors", ".npz")
@@ -105,6 +105,7 @@ def load(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
         tensors, text = _load_safetensors(path) if suffix == ".safetensors" else _load_npz(path)
         if text is None:
             raise WeightFileError(f"{path}: has no card; make it with convert_torch_weights.py")
+        layout.require_finite(tensors, str(path))
         return unflatten_dict(tensors, sep="/"), json.loads(text)
 
 

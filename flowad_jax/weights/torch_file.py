@@ -65,20 +65,19 @@ def read(path: str | Path, *, foreign: bool = False) -> Any:
         raise RefusedError(f"is no PyTorch weight file: it starts with {data[:16]!r}")
 
 
-def state_dict(path: str | Path, *, foreign: bool = False) -> dict[str, np.ndarray]:
+def state_dict(path: str | Path) -> dict[str, np.ndarray]:
     """Reads the flat ``{name: tensor}`` dict of a checkpoint.
 
-    It is the file's top level or the value under one of `STATE_DICT_KEYS`. Names are kept as
-    they are, also with a ``module.`` in front.
+    It is the file's top level or the value under one of `STATE_DICT_KEYS`, beside which there may
+    be foreign objects. Names are kept as they are, also with a ``module.`` in front.
 
     Args:
       path: as for `read`.
-      foreign: as for `read`; such objects may stand beside the dict.
 
     Raises:
       WeightFileError: as `read`; or there is no such dict, or more than one.
     """
-    content = read(path, foreign=foreign)
+    content = read(path, foreign=True)
     if _is_flat(content):
         return content
     if not isinstance(content, dict):

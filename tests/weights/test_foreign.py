@@ -89,7 +89,7 @@ def test_state_dict_beside_objects(tmp_path):
     )
     path = craft.zip_file(tmp_path / "a.ckpt", body)
     with pytest.raises(torch_file.WeightFileError, match="'hyper_parameters': Foreign"):
-        torch_file.state_dict(path, foreign=True)
+        torch_file.state_dict(path)
 
 
 OBJECT = craft.named("anomalib.models", "Patchcore")
