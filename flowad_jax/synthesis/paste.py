@@ -29,7 +29,8 @@ def colour_jitter(pixels: np.ndarray, strength: float, rng: np.random.Generator)
 
 def _turn_hue(image: Image.Image, turn: float) -> Image.Image:
     hsv = np.array(image.convert("HSV"))
-    hsv[..., 0] += np.uint8(round(turn * 255) % 256)  # wraps around, as hues do
+    # Whole steps of 256, cut off towards 0 as torchvision does; they wrap around, as hues do.
+    hsv[..., 0] += np.uint8(int(turn * 255) % 256)
     return Image.fromarray(hsv, "HSV").convert("RGB")
 
 

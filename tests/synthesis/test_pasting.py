@@ -4,10 +4,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from flowad_jax.synthesis import cutpaste, make, mixture
 from flowad_jax.synthesis.masks import soft_mask
-from flowad_jax.synthesis.paste import colour_jitter, paste, rotate
+from flowad_jax.synthesis.paste import _turn_hue, colour_jitter, paste, rotate
 from tests.synthesis.images import noise
 
 PASTED = ("cutpaste.patch", "cutpaste.scar", "mixture.rectangle", "mixture.circle", "mixture.scar")
@@ -117,6 +118,17 @@ def test_hue_turns_grey_not_at_all_and_red_a_lot():
     assert max(int(pixels[..., 1:].max()) for pixels in turned) > 100
     for seed in range(20):
         assert np.ptp(colour_jitter(grey, 0.5, rng(seed)), axis=-1).max() == 0
+
+
+@pytest.mark.parametrize(
+    ("turn", "steps"), [(0.9, 0), (1.9, 1), (-0.9, 0), (-1.9, -1), (100.7, 100), (-127.5, -127)]
+)
+def test_hue_is_cut_off_towards_zero_as_in_torchvision(turn, steps):
+    image = Image.fromarray(noise(3, (16, 16)))
+    hsv = np.array(image.convert("HSV"))
+    hsv[..., 0] = (hsv[..., 0].astype(int) + steps) % 256
+    expected = Image.fromarray(hsv, "HSV").convert("RGB")
+    np.testing.assert_array_equal(np.asarray(_turn_hue(image, turn / 255)), np.asarray(expected))
 
 
 def test_rotation_keeps_the_area_and_pasting_cuts_what_does_not_fit():
