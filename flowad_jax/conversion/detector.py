@@ -78,12 +78,12 @@ def convert(
         if found.encoder is not None:
             _write_encoder(found, settled, Path(checkpoint), folder)
             here["encoder.weights"] = str(folder / ENCODER)
-        system = build(changed(settled.config, **here))
+        system = build(changed(settled.config, **here), for_training=False)
         variables = _checked(found, settled, system, checkpoint)
         card = _card(found, settled, Path(checkpoint), variables)
         card["clamp"] = _clamp(found, system, variables, clamp_kind, say)
         here[clamp.KEY] = card["clamp"]["kind"]
-        system = build(changed(settled.config, **here))
+        system = build(changed(settled.config, **here), for_training=False)
         if verify is not None:
             card["verified"] = verify(found, system, variables)
         converted.save(folder, variables, card)

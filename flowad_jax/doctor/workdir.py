@@ -170,7 +170,7 @@ def _usable(section: Section, config: config_dict.ConfigDict, meta: dict[str, An
     if len(section.problems) > before:
         return
     try:
-        built = system.build(config)
+        built = system.build(config, for_training=False)
         state.check(built)
     except UserError as error:
         section.refused(error)

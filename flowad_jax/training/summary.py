@@ -139,7 +139,7 @@ def _evaluate(path: Path, scoring: str | None, rate: float | None) -> dict[str, 
     if rate is not None:
         config.eval.false_alarm_rate = rate
     with parallel.outputs(path) as outputs:
-        system = build(config)
+        system = build(config, for_training=False)
         restored, position, meta = state.of_workdir(system, path, system.devices)
         if position.epoch < config.train.epochs:
             log.warning("training stopped in epoch %d of %d", position.epoch, config.train.epochs)

@@ -94,7 +94,11 @@ class System(Model):
 
 
 def build(
-    config: config_dict.ConfigDict, model: Model | None = None, devices: Devices | None = None
+    config: config_dict.ConfigDict,
+    model: Model | None = None,
+    devices: Devices | None = None,
+    *,
+    for_training: bool = True,
 ) -> System:
     """Builds all parts of a run.
 
@@ -102,6 +106,8 @@ def build(
       config: the recipe.
       model: what turns images into scores, if it is there already.
       devices: share the batches; None: all that can.
+      for_training: false where nothing will be trained: then ``train_loader`` has the training
+        images as they are, and settings that only training needs are not looked at.
 
     Raises:
       UserError: a name or value of the config does not work; the message says which.
@@ -122,8 +128,11 @@ def build(
         model.image_size,
     )
     normal, size = evenly_spaced(train, config.eval.calibration_images), config.eval.batch_size
-    train_loader = _train_loader(model, train)
-    placement.check(config, train_loader.deterministic)
+    if for_training:
+        train_loader = _train_loader(model, train)
+        placement.check(config, train_loader.deterministic)
+    else:
+        train_loader = _loader(model, train, size)
     devices = devices or parallel.devices(train_loader.batch_size)
     model = replace(model, evaluator=model.evaluator.on(devices))
     share = {"multiple": devices.count, "shard": parallel.host()}

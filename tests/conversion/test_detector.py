@@ -12,6 +12,7 @@ from flowad_jax.conversion.settings import changed
 from flowad_jax.doctor import workdir as doctor
 from flowad_jax.errors import UserError
 from flowad_jax.training import loop, summary, workdir
+from flowad_jax.training.system import build
 from flowad_jax.weights import detectors, torch_file, torch_writer
 from tests.conversion.conftest import card_of, quiet
 
@@ -134,6 +135,22 @@ def test_a_dry_run_writes_nothing(theirs, tmp_path):
     card = detector.convert(checkpoint, config, None, say=quiet)
     assert card["dialect"] == "cflow"
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_what_only_training_needs_is_no_obstacle(theirs, tmp_path):
+    """Fewer images than a batch that must be full, a place for features, how anomalies are made."""
+    config, checkpoint = theirs
+    recipe = changed(
+        config,
+        **{"data.drop_last": True, "train.batch_size": 99, "cache.place": "disk"},
+        **{"synthesis.name": "nsa", "synthesis.lenders": str(tmp_path / "gone")},
+    )
+    detector.convert(checkpoint, recipe, tmp_path / "run", say=quiet)
+    results = summary.evaluate_workdir(tmp_path / "run")
+    assert results["columns"]
+    assert not doctor.examine(str(tmp_path / "run")).problems
+    with pytest.raises(UserError, match="learns from normal images alone"):
+        build(workdir.load_config(tmp_path / "run"))
 
 
 def test_verification_goes_into_the_card(theirs, tmp_path):
