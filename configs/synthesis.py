@@ -59,6 +59,9 @@ def section(method: str, name: str | None = None) -> config_dict.ConfigDict:
     config.mask_threshold = 0.0
     # Folder of images that lend their material; empty: the other training images do.
     config.lenders = ""
+    # Methods that learn from pairs: whether a synthesis that changed nothing trains as an anomaly
+    # all the same, as SSNF's released code has it; else such a pair trains as normal only.
+    config.unchanged_as_negative = False
     config.update(_OPTIONS[name])
     for key, kind in _CONSTANTS.items() if name == "nsa" else ():
         config[key] = config_dict.placeholder(kind)

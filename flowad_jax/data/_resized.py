@@ -11,27 +11,32 @@ import numpy as np
 
 from flowad_jax.data import transforms
 from flowad_jax.data.images import read_image
-from flowad_jax.data.record import Source
+from flowad_jax.data.record import Record, Source
 from flowad_jax.errors import UserError
 
 Resized = tuple[np.ndarray, ...]  # (S, S, 3) uint8, and for records (S, S) bool
+Key = int | tuple[int | Path, int]  # a record, or the image of one or of a file at some size
 
 
 class ResizedImages:
-    """The records of a source, and image files beside it, kept while they fit into a budget."""
+    """The records of a source, and image files beside it, kept while they fit into a budget.
+
+    Attributes:
+      size: side S of records.
+    """
 
     def __init__(self, source: Source, size: int, filter: str, budget: int) -> None:
         """Decodes nothing yet.
 
         Args:
           source: the records.
-          size: side S of what is handed out.
+          size: side S of records.
           filter: Pillow's filter for resizing images.
           budget: bytes to keep.
         """
-        self._source, self._size, self._filter = source, size, filter
+        self._source, self.size, self._filter = source, size, filter
         self._budget = self._left = budget
-        self._kept: dict[int | Path, Resized] = {}
+        self._kept: dict[Key, Resized] = {}
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -51,13 +56,23 @@ class ResizedImages:
         image, mask = self._get(index, lambda: self._load(index))
         return image, mask
 
-    def file(self, path: Path) -> np.ndarray:
-        """Returns an image file as (S, S, 3) uint8.
+    def image(self, index: int, size: int) -> np.ndarray:
+        """Returns the image of a record as (size, size, 3) uint8, resized from its original.
 
         Raises:
           UserError: it cannot be read.
         """
-        return self._get(path, lambda: (self._resize(read_image(path)),))[0]
+        if size == self.size:
+            return self.record(index)[0]
+        return self._get((index, size), lambda: (self._resize(self._read(index).image, size),))[0]
+
+    def file(self, path: Path, size: int) -> np.ndarray:
+        """Returns an image file as (size, size, 3) uint8.
+
+        Raises:
+          UserError: it cannot be read.
+        """
+        return self._get((path, size), lambda: (self._resize(read_image(path), size),))[0]
 
     def clear(self) -> None:
         """Frees the memory; an image that is asked for again is decoded again."""
@@ -66,16 +81,20 @@ class ResizedImages:
             self._left = self._budget
 
     def _load(self, index: int) -> Resized:
+        record = self._read(index)
+        mask = transforms.resize_mask(record.mask, self.size)
+        return self._resize(record.image, self.size), mask
+
+    def _read(self, index: int) -> Record:
         try:
-            record = self._source[index]
+            return self._source[index]
         except (OSError, ValueError, MemoryError) as error:  # a source of someone else's
             raise UserError(f"cannot read '{self._source.paths[index]}': {error}") from error
-        return self._resize(record.image), transforms.resize_mask(record.mask, self._size)
 
-    def _resize(self, image: np.ndarray) -> np.ndarray:
-        return transforms.resize_image(image, self._size, self._filter)
+    def _resize(self, image: np.ndarray, size: int) -> np.ndarray:
+        return transforms.resize_image(image, size, self._filter)
 
-    def _get(self, key: int | Path, load: Callable[[], Resized]) -> Resized:
+    def _get(self, key: Key, load: Callable[[], Resized]) -> Resized:
         kept = self._kept.get(key)
         if kept is not None:
             return kept

@@ -18,7 +18,7 @@ from flowad_jax.data import _files, transforms
 from flowad_jax.data._resized import ResizedImages
 from flowad_jax.errors import UserError
 from flowad_jax.lookup import check_choice
-from flowad_jax.synthesis import Synthesiser, Synthetic, draw_source
+from flowad_jax.synthesis import Synthesiser, Synthetic, draw_source, lender_scale
 
 ARRANGEMENTS = ("pairs", "mixture")
 
@@ -32,12 +32,15 @@ class Synthesis(NamedTuple):
         ones; ``"mixture"`` replaces the images.
       mask_threshold: a pixel is anomalous where the soft mask exceeds it.
       lenders: image files that lend material; empty for the other records of the set.
+      unchanged_as_negative: with ``"pairs"``, a synthetic version that is no different counts as
+        anomalous all the same; else it counts for nothing.
     """
 
     make: Synthesiser
     arrangement: str
     mask_threshold: float = 0.0
     lenders: Sequence[Path] = ()
+    unchanged_as_negative: bool = False
 
 
 class Row(NamedTuple):
@@ -83,6 +86,9 @@ class Augmentation:
         if self.synthesis is None:
             return
         check_choice("synthesis.arrangement", self.synthesis.arrangement, ARRANGEMENTS)
+        if self.synthesis.unchanged_as_negative and self.synthesis.arrangement != "pairs":
+            why = "this method does not learn from pairs: set it to False"
+            raise UserError(f"synthesis.unchanged_as_negative=True: {why}")
         threshold = self.synthesis.mask_threshold
         if not 0 <= threshold < 1:
             why = "masks lie in [0, 1]: use 0 or more, less than 1"
@@ -116,7 +122,7 @@ class Augmentation:
         clean = Row(transforms.sharpen(image) if sharpened else image, mask, label, 1.0)
         if self.synthesis is None:
             return (clean,)
-        lender = self._lender(images, index, count, rng)
+        lender = _lender(self.synthesis, images, index, count, rng)
         if not self.share_sharpening:
             sharpened = self._draws_sharp(rng)
         if sharpened:
@@ -127,20 +133,23 @@ class Augmentation:
     def _draws_sharp(self, rng: np.random.Generator) -> bool:
         return bool(self.sharpen) and rng.random() < self.sharpen
 
-    def _lender(
-        self, images: ResizedImages, index: int, count: int, rng: np.random.Generator
-    ) -> np.ndarray:
-        if self.synthesis is not None and self.synthesis.lenders:
-            lenders = self.synthesis.lenders
-            return images.file(lenders[int(rng.integers(len(lenders)))])
-        return images.record(draw_source(index, count, rng))[0]
+
+def _lender(
+    synthesis: Synthesis, images: ResizedImages, index: int, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draws who lends; its image has the size that the synthesiser wants, from the original."""
+    size = int(lender_scale(synthesis.make) * images.size)
+    if synthesis.lenders:
+        return images.file(synthesis.lenders[int(rng.integers(len(synthesis.lenders)))], size)
+    return images.image(draw_source(index, count, rng), size)
 
 
 def _row(clean: Row, made: Synthetic, synthesis: Synthesis) -> Row:
-    """A synthetic row; one that should be half of a pair counts only if it was changed."""
-    weight = 1.0 if made.changed or synthesis.arrangement == "mixture" else 0.0
+    """A synthetic row; an unchanged one that should be half of a pair counts only if asked to."""
+    anomalous = made.changed or synthesis.unchanged_as_negative
+    weight = 1.0 if anomalous or synthesis.arrangement == "mixture" else 0.0
     mask = clean.mask | (made.mask > synthesis.mask_threshold)
-    return Row(made.image, mask, max(clean.label, int(made.changed)), weight)
+    return Row(made.image, mask, max(clean.label, int(anomalous)), weight)
 
 
 def lender_files(folder: str | Path) -> list[Path]:

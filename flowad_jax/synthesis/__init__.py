@@ -17,7 +17,13 @@ from typing import Any
 from flowad_jax.synthesis import cutpaste, mixture, nsa
 from flowad_jax.synthesis.nsa_constants import PUBLISHED, Constants, constants
 from flowad_jax.synthesis.poisson import seamless_clone
-from flowad_jax.synthesis.types import Synthesiser, Synthetic, check_choice, draw_source
+from flowad_jax.synthesis.types import (
+    Synthesiser,
+    Synthetic,
+    check_choice,
+    draw_source,
+    lender_scale,
+)
 
 __all__ = [
     "KINDS",
@@ -27,6 +33,7 @@ __all__ = [
     "Synthetic",
     "constants",
     "draw_source",
+    "lender_scale",
     "make",
     "seamless_clone",
 ]

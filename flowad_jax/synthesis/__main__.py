@@ -24,7 +24,7 @@ from flowad_jax.data.transforms import resize_image
 from flowad_jax.errors import UserError
 from flowad_jax.files import replacing
 from flowad_jax.lookup import nearest
-from flowad_jax.synthesis import KINDS, PUBLISHED, make, sheet
+from flowad_jax.synthesis import KINDS, PUBLISHED, lender_scale, make, sheet
 
 _MOST_IMAGES = 64  # read from a folder, evenly spread
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -40,8 +40,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"--output={args.output}: end the name in one of {', '.join(_SUFFIXES)}"
             )
         synthesise = make(args.kind, **_options(args))
-        images = _images(args.input, args.size)
-        made = sheet.samples(images, synthesise, args.count, args.seed)
+        originals = _images(args.input)
+        images = _scaled(originals, args.size)
+        lenders = _scaled(originals, int(lender_scale(synthesise) * args.size))
+        made = sheet.samples(images, lenders, synthesise, args.count, args.seed)
         with replacing(args.output) as temporary:
             sheet.draw(made, args.cell).save(temporary)
     except UserError as error:
@@ -111,13 +113,15 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     return options | settings(args.set)
 
 
-def _images(name: str, size: int) -> list[np.ndarray]:
+def _images(name: str) -> list[np.ndarray]:
     if name in textures.CATEGORIES and not Path(name).exists():
         source = textures.build("", name, "train")
-        images = [source[index].image for index in range(len(source))]
-    else:
-        images = [read_image(path) for path in _spread(_folder(name))]
-    return [resize_image(image, size) for image in images] if size else images
+        return [source[index].image for index in range(len(source))]
+    return [read_image(path) for path in _spread(_folder(name))]
+
+
+def _scaled(images: list[np.ndarray], side: int) -> list[np.ndarray]:
+    return [resize_image(image, side) for image in images] if side else images
 
 
 def _folder(name: str) -> list[Path]:

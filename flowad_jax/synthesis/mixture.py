@@ -7,7 +7,7 @@ training images of its released code.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -19,7 +19,7 @@ from flowad_jax.synthesis.types import (
     Synthesiser,
     Synthetic,
     check_choice,
-    check_pair,
+    check_images,
     check_range,
     integer,
     overridden,
@@ -27,7 +27,6 @@ from flowad_jax.synthesis.types import (
 )
 
 KINDS = ("normal", "rectangle", "circle", "scar")
-_ZOOM = 1.5  # of the source, before it is cut to the size of the target
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,26 @@ def build(**options: Any) -> Synthesiser:
     for kind in settings.kinds or ("",):
         check_choice("kind of mixture", kind, KINDS)
     check_range("jitter", settings.jitter, 0, 0.5)
+    return Mixture(settings)
 
-    def synthesise(target: np.ndarray, source: np.ndarray, rng: np.random.Generator) -> Synthetic:
-        return mixture(target, source, rng, settings)
 
-    return synthesise
+@dataclass(frozen=True)
+class Mixture:
+    """The synthesiser.
+
+    Attributes:
+      settings: options.
+      lender_scale: side of the source that it wants, in sides of the target.
+    """
+
+    settings: Settings
+    lender_scale: ClassVar[float] = 1.5
+
+    def __call__(
+        self, target: np.ndarray, source: np.ndarray, rng: np.random.Generator
+    ) -> Synthetic:
+        """See `mixture`."""
+        return mixture(target, source, rng, self.settings)
 
 
 def mixture(
@@ -73,7 +87,8 @@ def mixture(
 
     Args:
       target: (H, W, 3) uint8, a normal image.
-      source: what is blended in; of another size, it is scaled to the target's.
+      source: what is blended in: a piece of the target's size is cut from it, once it has
+        `Mixture.lender_scale` times the sides of the target. It is scaled if it has not.
       rng: source of all randomness.
       settings: options.
 
@@ -83,7 +98,7 @@ def mixture(
     Raises:
       UserError: an image is not (H, W, 3) uint8.
     """
-    target, source = check_pair(target, source)
+    check_images(target, source)
     kind = settings.kinds[integer(rng, 0, len(settings.kinds))]
     if kind == "normal":
         return unchanged(target, kind)
@@ -104,11 +119,12 @@ def _blend(
     strength: float,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Shows an enlarged, mirrored and recoloured piece of the source to the share ``mask``."""
-    height, width = mask.shape
-    size = (int(_ZOOM * width), int(_ZOOM * height))
-    enlarged = np.asarray(Image.fromarray(source).resize(size, Image.Resampling.BILINEAR))
-    other = np.ascontiguousarray(flip(cut(enlarged, (height, width), rng), rng))
+    """Shows a mirrored and recoloured piece of the source to the share ``mask``."""
+    height, width = (int(Mixture.lender_scale * side) for side in mask.shape)
+    if source.shape[:2] != (height, width):
+        scaled = Image.fromarray(source).resize((width, height), Image.Resampling.BILINEAR)
+        source = np.asarray(scaled)
+    other = np.ascontiguousarray(flip(cut(source, mask.shape, rng), rng))
     other = colour_jitter(other, strength, rng).astype(np.float32)
     mixed = target + mask[..., None] * (other - target)
     return np.rint(mixed).astype(np.uint8), mask

@@ -16,12 +16,17 @@ _INK, _PAPER = (32, 33, 36), (255, 255, 255)
 
 
 def samples(
-    images: Sequence[np.ndarray], synthesise: Synthesiser, count: int, seed: int
+    images: Sequence[np.ndarray],
+    lenders: Sequence[np.ndarray],
+    synthesise: Synthesiser,
+    count: int,
+    seed: int,
 ) -> list[tuple[np.ndarray, Synthetic]]:
     """Makes ``count`` anomalies from normal images, taken in turn.
 
     Args:
       images: (H, W, 3) uint8 each.
+      lenders: the same images at the size that ``synthesise`` wants to take material from.
       synthesise: how.
       count: how many.
       seed: of all randomness; every sample has a generator of its own.
@@ -34,7 +39,7 @@ def samples(
         rng = np.random.default_rng([seed, number])
         target = number % len(images)
         source = draw_source(target, len(images), rng)
-        made.append((images[target], synthesise(images[target], images[source], rng)))
+        made.append((images[target], synthesise(images[target], lenders[source], rng)))
     return made
 
 

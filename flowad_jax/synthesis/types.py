@@ -44,6 +44,15 @@ class Synthetic(NamedTuple):
 Synthesiser = Callable[[np.ndarray, np.ndarray, np.random.Generator], Synthetic]
 
 
+def lender_scale(synthesise: Synthesiser) -> float:
+    """The side of the source that a synthesiser wants, in sides of the target.
+
+    It is the attribute of that name, 1 where there is none. A source of another size is scaled to
+    it, but one that was scaled to the target before has lost its detail.
+    """
+    return getattr(synthesise, "lender_scale", 1.0)
+
+
 def unchanged(target: np.ndarray, kind: str) -> Synthetic:
     """The target as it is, with an empty mask."""
     return Synthetic(target.copy(), np.zeros(target.shape[:2], np.float32), kind, False)
@@ -71,6 +80,17 @@ def check_pair(target: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, np.n
     Raises:
       UserError: one of them is not (H, W, 3) uint8.
     """
+    check_images(target, source)
+    height, width = target.shape[:2]
+    if source.shape != target.shape:
+        shrinks = source.shape[0] > height and source.shape[1] > width
+        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        source = cv2.resize(source, (width, height), interpolation=method)
+    return target, source
+
+
+def check_images(target: np.ndarray, source: np.ndarray) -> None:
+    """Raises a UserError if an image is not (H, W, 3) uint8."""
     for name, image in (("target", target), ("source", source)):
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
             found = getattr(image, "dtype", type(image).__name__)
@@ -78,12 +98,6 @@ def check_pair(target: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, np.n
         if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             fix = "repeat grey three times, drop alpha"
             raise UserError(f"the {name} image has shape {image.shape}, not (H, W, 3): {fix}")
-    height, width = target.shape[:2]
-    if source.shape != target.shape:
-        shrinks = source.shape[0] > height and source.shape[1] > width
-        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        source = cv2.resize(source, (width, height), interpolation=method)
-    return target, source
 
 
 def integer(rng: np.random.Generator, low: int, high: int) -> int:

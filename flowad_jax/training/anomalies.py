@@ -25,6 +25,7 @@ def find(config: config_dict.ConfigDict, method: Method) -> Synthesis | None:
     """
     options = config.synthesis.to_dict()
     name, threshold, lenders = (options.pop(k) for k in ("name", "mask_threshold", "lenders"))
+    negative = options.pop("unchanged_as_negative", False)  # 0.1 did not know it
     if not name:
         return None
     if method.learns_from == "normal":
@@ -41,6 +42,7 @@ def find(config: config_dict.ConfigDict, method: Method) -> Synthesis | None:
         arrangement=method.learns_from,
         mask_threshold=threshold,
         lenders=tuple(lender_files(lenders)) if lenders else (),
+        unchanged_as_negative=negative,
     )
 
 

@@ -148,6 +148,18 @@ def test_a_pair_without_an_anomaly_counts_for_nothing_but_its_clean_image_does()
     assert 4 < sum(changed) < 16
 
 
+def test_as_released_a_pair_without_an_anomaly_trains_as_one():
+    data = loader(Synthesis(half_the_time, "pairs", unchanged_as_negative=True), n=5, repeat=4)
+    unchanged = 0
+    for batch in batches_of(data):
+        np.testing.assert_array_equal(batch.weight[4:], batch.weight[:4])
+        np.testing.assert_array_equal(batch.label[4:], batch.weight[4:])
+        same = (batch.image[4:] == batch.image[:4]).all(axis=(1, 2, 3))
+        assert not batch.mask[4:][same].any()
+        unchanged += same.sum()
+    assert 4 < unchanged < 16
+
+
 def test_mask_threshold_is_exclusive():
     for threshold, share in ((0.0, 0.75), (0.3, 0.25), (0.5, 0.25)):
         # 0.3 is written to a mask of 32 bits, which the same number of 64 bits must not fall below.
@@ -260,6 +272,10 @@ def test_folders_without_images_are_refused(tmp_path):
         ({"repeat": 0}, r"data\.repeat=0"),
         ({"synthesis": Synthesis(lend, "pairs", 1.0)}, r"synthesis\.mask_threshold=1\.0"),
         ({"synthesis": Synthesis(lend, "pairs", -0.1)}, r"synthesis\.mask_threshold=-0\.1"),
+        (
+            {"synthesis": Synthesis(lend, "mixture", unchanged_as_negative=True)},
+            r"synthesis\.unchanged_as_negative=True: this method does not learn from pairs",
+        ),
         ({"synthesis": Synthesis(lend, "pair")}, r"synthesis\.arrangement.*did you mean 'pairs'"),
     ],
 )

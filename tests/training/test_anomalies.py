@@ -47,3 +47,11 @@ def test_constants_of_another_set_are_named_by_it(caplog):
 @pytest.mark.parametrize("data", ["folder", "visa", "magnetic_tile"])
 def test_sets_without_published_constants_say_nothing(caplog, data):
     assert lines(caplog, data, "part") == []
+
+
+@pytest.mark.parametrize("negative", [True, False])
+def test_what_an_unchanged_pair_counts_for_is_passed_on(negative):
+    config = base("ssnf", "folder")
+    config.synthesis.unchanged_as_negative = negative
+    method = lookup.find("flowad_jax.methods", "ssnf")()
+    assert anomalies.find(config, method).unchanged_as_negative is negative
