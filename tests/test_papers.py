@@ -67,7 +67,8 @@ def test_the_commands_of_a_recipe_fit_together(name):
 def test_a_name_is_system_data_and_encoder(name):
     config = recipe(name).get_config()
     encoder = config.encoder.name.split(".")[1].replace("cait_m48_448", "cait_m48")
-    assert name == f"{config.method.name}_{config.data.name}_{encoder}"
+    revision = "_later" if name.endswith("_later") else ""
+    assert name == f"{config.method.name}_{config.data.name}_{encoder}{revision}"
 
 
 @pytest.mark.parametrize("entry", PUBLISHED, ids=label)

@@ -1,10 +1,13 @@
 """The published settings, one recipe per system, data set and encoder: {system}_{data}_{encoder}.
 
-Each says what was published and by whom; `published.json` has the same figures by category. All of
-them differ from the papers in these points:
+Each says what was published and by whom; `published.json` has the same figures by category. They
+are the experiments as the authors' programs ran them, faults included; the same with the faults
+mended lie one folder above, as configs/{system}_{data}.py. All normal training images train, so
+there are no held-out ones, and no thresholds. Where a program changed after its paper, the recipe
+that ends in `_later` is the later one.
 
-- A tenth of the normal training images is held out, to set thresholds and to choose an epoch
-  without the test set; --config.data.holdout=0 trains on all, as the papers do.
+docs/deviations.md lists what differs all the same, with its size. In all recipes:
+
 - The headline is the last epoch. The best epoch on the test set is the column `oracle`, one epoch
   for all metrics (by image AUROC); authors often take the best one of each metric.
 - AUPRO up to 0.30 is exact. CFLOW-AD's and MSFlow's code steps through 1000 and 800 thresholds and

@@ -12,11 +12,12 @@ authors' repository. Ours: not measured.
 
 Hardware: a GPU or TPU; the decoders have 137.5 million parameters, the encoder 124.8 million.
 
-Deviations beside those of all recipes (configs/papers/__init__.py): the faults of the released code
-are mended, --config.method.legacy=True brings them back. The colour jitter's strength is drawn per
-image, not per run; masks are drawn at every visit instead of from a bank of 10,000; an image never
-lends material to itself. Test images are resized by Lanczos, training images bilinearly, as there;
-the epochs and the batch size are those of the authors' commands, not of their code's defaults.
+Deviations beside those of all recipes (configs/papers/__init__.py): the colour jitter's strength,
+drawn once per run there, is the middle of its range; masks are drawn at every visit instead of from
+a bank of 10,000; an image never lends material to itself. The faults of the released code are in,
+by method.legacy; configs/sanflow_mvtec.py is without them. Test images are resized by Lanczos,
+training images bilinearly, as there; the epochs and the batch size are those of the authors'
+commands, not of their code's defaults.
 """
 
 from ml_collections import config_dict

@@ -13,11 +13,11 @@ Hardware: a GPU or TPU; the part of the encoder that runs has 292 million parame
 million.
 
 Deviations beside those of all recipes (configs/papers/__init__.py): the authors' code stops early,
-on the test set, and this does not. A failed synthesis is tried again, and a pair without an anomaly
-trains as normal only. Material comes from any other training image, not from the one visited
-before; patches of odd width are not shifted by a column, --config.synthesis.legacy_shift=True
-brings that back. The root holds the set as it is distributed, or rearranged into train/good and
-test as the authors' code needs it.
+on the test set, and this does not. Material comes from any other training image, not from the one
+visited before. As there, a failed synthesis is not tried again and trains as an anomaly, and
+patches of odd width are shifted by a column; configs/ssnf_dagm.py is without these faults. The root
+holds the set as it is distributed, or rearranged into train/good and test as the authors' code
+needs it.
 """
 
 from ml_collections import config_dict

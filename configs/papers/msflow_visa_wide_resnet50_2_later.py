@@ -1,11 +1,13 @@
-r"""MSFlow on VisA with Wide-ResNet-50-2 as in the authors' repository: 512 px, 100 epochs.
+r"""MSFlow on VisA with Wide-ResNet-50-2, as in the authors' code and log since January 2024.
 
 python -m flowad_jax.encoders.fetch --arch=resnet.wide_resnet50_2
 python convert_torch_weights.py --arch=resnet.wide_resnet50_2 \
     --checkpoint=wide_resnet50_2-95faca4d.pth --output=wide_resnet50_2.safetensors
-python train.py --config=configs/papers/msflow_visa_wide_resnet50_2.py --workdir=runs/candle \
-    --config.data.root=/path/to/VisA --config.data.category=candle \
+python train.py --config=configs/papers/msflow_visa_wide_resnet50_2_later.py \
+    --workdir=runs/candle --config.data.root=/path/to/VisA --config.data.category=candle \
     --config.encoder.weights=wide_resnet50_2.safetensors
+
+512 px and 100 epochs; the rate warms up from 0.1 and falls at 70 and 90 % of the epochs.
 
 Published by the authors, mean over 12 categories in percent, log that comes with the code (the
 paper has no VisA). Best epoch on the test set per metric: image AUROC 97.78, pixel AUROC 98.87,
@@ -25,4 +27,4 @@ from configs.papers import _common
 
 def get_config() -> config_dict.ConfigDict:
     """The settings of the log."""
-    return _common.msflow("visa", "candle")
+    return _common.msflow("visa", "candle", later=True)
