@@ -131,8 +131,9 @@ def build(
     if for_training:
         train_loader = _train_loader(model, train)
         placement.check(config, train_loader.deterministic)
-    else:
-        train_loader = _loader(model, train, size)
+    else:  # batches as large as in training: as many devices share them
+        visits = len(train) * config.data.repeat
+        train_loader = _loader(model, train, min(config.train.batch_size, visits))
     devices = devices or parallel.devices(train_loader.batch_size)
     model = replace(model, evaluator=model.evaluator.on(devices))
     share = {"multiple": devices.count, "shard": parallel.host()}
