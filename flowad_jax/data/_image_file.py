@@ -20,11 +20,11 @@ from flowad_jax.files import open_regular
 # Raster formats that Pillow decodes by itself. Others start programs (EPS), are containers of
 # many images (ICO, PSD) or hold no plain pixels (FITS).
 FORMATS = {
-    "BMP": (".bmp", ".dib"),
+    "BMP": (".bmp",),
     "GIF": (".gif",),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
-    "PNG": (".png",),
+    "PNG": (".png", ".apng"),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
     "TIFF": (".tif", ".tiff"),
     "WEBP": (".webp",),
@@ -130,8 +130,6 @@ def _check_tiff(image: TiffImageFile) -> None:
         )
     if 8 in bits and signed:
         raise UserError("its values have a sign; save it with 8 bits without sign")
-    if image.mode == "F" and 3 not in tags.get(_SAMPLE_FORMAT, (1,)):
-        raise UserError("it has 32 bits and black above white; save it with 16 bits")
     if apart and max(bits) > 8:
         raise UserError("its colours are stored apart with 16 bits; save them pixel by pixel")
 

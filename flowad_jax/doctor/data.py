@@ -9,6 +9,7 @@ from typing import Any
 
 from flowad_jax import lookup
 from flowad_jax.data import sources
+from flowad_jax.data.images import WHITE, depth_advice
 from flowad_jax.data.record import Source, count
 from flowad_jax.doctor.findings import Section, examples
 from flowad_jax.doctor.images import Reader, Seen
@@ -95,6 +96,9 @@ def _category(name: str, root: str, category: str, options: dict[str, Any]) -> S
         for refusal in refusals:
             section.refused(refusal)
     _pixels(section, [s for s in seen if s.size])
+    deep = [s.path for s in seen if s.size and s.mode.startswith("16 bit")]
+    if advice := depth_advice(deep, options.get("white", WHITE)):
+        section.refused(UserError(advice))
     _duplicates(section, seen)
     _few(section, seen)
     return section

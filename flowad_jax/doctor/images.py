@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from flowad_jax.data import _files
-from flowad_jax.data._image_file import opened
+from flowad_jax.data._image_file import is_deep, opened
 from flowad_jax.data.masks import read_mask
 from flowad_jax.data.record import GOOD, UNKNOWN, Record, Source
 from flowad_jax.errors import UserError
@@ -188,4 +188,6 @@ def _marks(path: Path, mask: np.ndarray) -> dict[str, Any]:
 def _mode(path: str) -> str:
     """What the pixels of a readable file are, in words."""
     with opened(path) as file:
-        return "16 bit" if file.mode.startswith("I") else _MODES.get(file.mode, file.mode)
+        if is_deep(file) and file.mode != "F":
+            return "16 bit" if file.mode.startswith("I") else f"16 bit {file.mode}"
+        return _MODES.get(file.mode, file.mode)

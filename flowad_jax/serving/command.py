@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from flowad_jax import lock
-from flowad_jax.data.images import WHITE, read_image
+from flowad_jax.data.images import WHITE, depth_advice, read_image
 from flowad_jax.errors import UserError
 from flowad_jax.serving import detector as detectors
 from flowad_jax.serving import outputs, watch
@@ -112,9 +112,13 @@ class _Work:
         self._before = output.counts.copy()
         options = workdir.load_config(job.workdir).data.options
         self._white = options.get("white", WHITE)
+        self._is_advised = False
 
     def judge(self, paths: Sequence[Path]) -> None:
         """Judges images, as many at once as the detector computes; stops early at a signal."""
+        if not self._is_advised and (advice := depth_advice(paths, self._white)):
+            log.warning("%s", advice)
+            self._is_advised = True
         size = self._detector.batch_size
         batches = [paths[first : first + size] for first in range(0, len(paths), size)]
         quiet = True if self.job.watch else None  # None: quiet unless on a terminal

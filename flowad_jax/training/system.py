@@ -13,6 +13,7 @@ from ml_collections import config_dict
 
 from flowad_jax import lookup, parallel
 from flowad_jax.data import sources
+from flowad_jax.data.images import WHITE, depth_advice
 from flowad_jax.data.pipeline import Loader
 from flowad_jax.data.record import Source
 from flowad_jax.data.subset import evenly_spaced, few_shot, held_out
@@ -127,6 +128,8 @@ def build(
         f" and {unknown} of unknown label" if (unknown := np.sum(test.labels == -1)) else "",
         model.image_size,
     )
+    if advice := depth_advice([*train.paths, *test.paths], _white(config)):
+        log.warning("%s", advice)
     normal, size = evenly_spaced(train, config.eval.calibration_images), config.eval.batch_size
     if for_training:
         train_loader = _train_loader(model, train)
@@ -155,6 +158,10 @@ def _source(config: config_dict.ConfigDict, split: str) -> Source:
     data = config.data
     place = (data.name, data.root, data.category, split)
     return checked("data.options", sources.build, *place, **data.options.to_dict())
+
+
+def _white(config: config_dict.ConfigDict) -> int:
+    return int(config.data.options.get("white", WHITE))
 
 
 def _held_out(config: config_dict.ConfigDict, train: Source) -> tuple[Source, Source]:

@@ -1,0 +1,196 @@
+"""Image files that are easily read wrongly: the right value, or one line that says what to do."""
+
+import logging
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from flowad_jax.data import images
+from flowad_jax.data.masks import read_mask
+from flowad_jax.doctor import data as doctor
+from flowad_jax.errors import UserError
+from flowad_jax.training import system
+from tests.data.image_files import picture, upright
+
+GREY = picture()[..., 0]
+DEEP = GREY.astype(np.uint16) * 257
+COLOUR_16 = np.random.default_rng(0).integers(0, 65536, (22, 34, 3), np.uint16)
+
+
+def refused(path, words):
+    with pytest.raises(UserError, match=words) as caught:
+        images.read_image(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def tiff(path, pixels, photometric="minisblack", orientation=1, **options):
+    tags = [(274, "H", 1, orientation, True)]
+    tifffile.imwrite(path, pixels, photometric=photometric, extratags=tags, **options)
+    return path
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_uncompressed_tiff(tmp_path, orientation):
+    """Pillow maps such a file into memory with its sides swapped if it is opened by name."""
+    for pixels in (GREY, DEEP):
+        path = tiff(tmp_path / "a.tif", pixels, orientation=orientation)
+        np.testing.assert_array_equal(images.read_image(path)[..., 0], upright(GREY, orientation))
+
+
+@pytest.mark.parametrize("pixels", [GREY, DEEP, np.float32(GREY / 255)], ids=["8", "16", "float"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_black_above_white(tmp_path, pixels, compression):
+    path = tiff(tmp_path / "a.tif", pixels, "miniswhite", compression=compression)
+    np.testing.assert_array_equal(images.read_image(path)[..., 0], 255 - GREY)
+    decoded = images.decode(path)
+    full = {"u": 65535, "f": 1.0}[decoded.dtype.kind] if decoded.dtype != np.uint8 else 255
+    assert np.allclose(decoded.reshape(*GREY.shape, -1)[..., 0] / full, 1 - GREY / 255)
+    if pixels.dtype == np.uint16:
+        twelve = tiff(tmp_path / "b.tif", pixels >> 4, "miniswhite")
+        read = images.read_image(twelve, white=4095)[..., 0]
+        np.testing.assert_allclose(read, 255.0 - GREY, atol=1)
+
+
+def patched(path, tag, value, kind=3):
+    """Changes the value of a tag of a little-endian TIFF, or its number if ``kind`` is 0."""
+    data = bytearray(path.read_bytes())
+    entry = data.index(struct.pack("<H", tag), struct.unpack_from("<I", data, 4)[0] + 2)
+    struct.pack_into("<H", data, entry if kind == 0 else entry + 8, value)
+    path.write_bytes(data)
+    return path
+
+
+def test_tiff_whose_meaning_is_lost(tmp_path):
+    path = patched(tiff(tmp_path / "a.tif", GREY), 262, 269, kind=0)
+    refused(path, "PhotometricInterpretation is missing.*save it anew")
+    refused(tiff(tmp_path / "b.tif", GREY.astype(np.int8)), "values have a sign")
+    apart = tiff(tmp_path / "c.tif", np.moveaxis(COLOUR_16, -1, 0), "rgb", planarconfig="separate")
+    refused(apart, "colours are stored apart")
+    refused(tiff(tmp_path / "e.tif", np.int16(GREY) - 9), r"pixel values -9 to .*without sign")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_sixteen_bit_colour_keeps_all_its_bits(tmp_path, name):
+    """Pillow keeps the upper 8 bits, of which a 12-bit camera uses four."""
+    path = tmp_path / name
+    save_colour(path, COLOUR_16)
+    np.testing.assert_array_equal(images.decode(path), COLOUR_16)
+    np.testing.assert_array_equal(images.read_image(path), np.rint(COLOUR_16 / 257))
+    save_colour(path, COLOUR_16 >> 4)
+    expected = np.rint((COLOUR_16 >> 4) * (255 / 4095)).astype(np.uint8)
+    np.testing.assert_array_equal(images.read_image(path, white=4095), expected)
+    assert "data.options.white=4095" in images.depth_advice([path])
+
+
+def save_colour(path, pixels):
+    if path.suffix == ".tif":
+        tiff(path, pixels, "rgb", compression="zlib")
+        return
+    import cv2
+
+    path.write_bytes(cv2.imencode(".png", pixels[..., ::-1])[1].tobytes())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"byteorder": ">"}], ids=str)
+def test_orientation_of_sixteen_bit_colour(tmp_path, orientation, options):
+    path = tiff(tmp_path / "a.tif", COLOUR_16, "rgb", orientation, **options)
+    np.testing.assert_array_equal(images.decode(path), upright(COLOUR_16, orientation))
+
+
+def test_packed_twelve_bits_say_what_is_white(tmp_path):
+    twelve = (DEEP >> 4).ravel().astype(np.uint32)
+    packed = (twelve[0::2] << 12 | twelve[1::2]).astype(">u4").view(np.uint8).reshape(-1, 4)[:, 1:]
+    path = tiff(tmp_path / "a.tif", np.zeros((22, 51), np.uint8))
+    data = path.read_bytes()
+    path.write_bytes(data[: -22 * 51] + packed.tobytes())
+    patched(patched(path, 256, 34), 258, 12)
+    np.testing.assert_allclose(images.read_image(path)[..., 0].astype(int), GREY, atol=1)
+
+
+def twelve_bit(folder, number=3, top=4095):
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(number):
+        noise = np.random.default_rng(index).integers(0, top + 1, (36, 40)).astype(np.uint16)
+        noise[0, 0] = top
+        Image.fromarray(noise).save(folder / f"{index}.png")
+    return sorted(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("top", "level"), [(4095, 4095), (3000, 4095), (1023, 1023), (16383, 16383), (200, 255)]
+)
+def test_largest_value_and_the_option_to_set(tmp_path, top, level):
+    files = twelve_bit(tmp_path, top=top)
+    advice = images.depth_advice(files)
+    assert f"no value above {top}," in advice
+    assert f"set data.options.white={level}" in advice
+    assert images.depth_advice(files, white=level) is None  # the advice works
+    assert images.read_image(files[0], level).max() == round(top * 255 / level)
+
+
+def test_no_advice_where_the_range_is_used(tmp_path):
+    files = twelve_bit(tmp_path, top=20000)
+    Image.fromarray(GREY // 20).save(tmp_path / "dark.png")  # 8 bits: white is certain
+    assert images.depth_advice([*files, tmp_path / "dark.png", tmp_path / "gone.png"]) is None
+    assert images.depth_advice([]) is None
+
+
+def test_training_and_doctor_name_the_largest_value(tiny_config, caplog):
+    part = Path(tiny_config.data.root) / "part"
+    twelve_bit(part / "train" / "good", number=6)
+    with caplog.at_level(logging.WARNING, "flowad_jax"):
+        system.build(tiny_config)
+    (text,) = [r.message for r in caplog.records if "no value above" in r.message]
+    assert "no value above 4095," in text
+    assert "data.options.white=4095" in text
+    (section,) = doctor.examine(str(part.parent), "folder", "part", {})
+    (remedy,) = [how for what, how in section.problems if "no value above 4095" in what]
+    assert "data.options.white=4095" in remedy
+    (section,) = doctor.examine(str(part.parent), "folder", "part", {"white": 4095})
+    assert not any("no value above" in what for what, _ in section.problems)
+
+
+def test_floats_beyond_one_are_read_as_the_advice_says(tmp_path):
+    path = tmp_path / "a.tif"
+    for top, level in ((255, 255), (300.5, 1023), (4095, 4095), (16000, 16383)):
+        pixels = (GREY / GREY.max() * top).astype(np.float32)
+        Image.fromarray(pixels).save(path)
+        refused(path, f"not 0 to 1: set data.options.white={level}, or save it with 8 bits")
+        expected = np.rint(pixels * (255.0 / level))
+        np.testing.assert_array_equal(images.read_image(path, white=level)[..., 0], expected)
+    Image.fromarray(np.float32(GREY) * (65535 / GREY.max())).save(path)
+    refused(path, "not 0 to 1: save it with 8 or 16 bits")
+
+
+def test_several_pages_are_refused(tmp_path):
+    pages = [Image.fromarray(np.roll(GREY, shift)) for shift in (0, 100, 200)]
+    for name in ("a.tif", "a.gif", "a.png", "a.webp"):
+        pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+        refused(tmp_path / name, "it has 3 pages, and only one can be judged; save each")
+        with pytest.raises(UserError, match="3 pages"):
+            images.image_size(tmp_path / name)
+        with pytest.raises(UserError, match="3 pages"):
+            read_mask(tmp_path / name)
+    pages[0].save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=pages[1:])
+    refused(tmp_path / "a.jpg", "it has 3 pages")
+
+
+def test_thumbnails_are_no_pages(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(GREY, photometric="minisblack")
+        file.write(GREY[::2, ::2], photometric="minisblack", subfiletype=1)
+    small = Image.fromarray(GREY[::2, ::2])
+    Image.fromarray(GREY).save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[small])
+    for name, most in (("a.tif", 0), ("a.jpg", 12)):
+        found = images.read_image(tmp_path / name)[..., 0]
+        np.testing.assert_allclose(found.astype(int), GREY, atol=most)
+    with tifffile.TiffWriter(tmp_path / "b.tif") as file:  # smaller, but an image of its own
+        file.write(GREY, photometric="minisblack")
+        file.write(GREY[::2, ::2], photometric="minisblack")
+    refused(tmp_path / "b.tif", "it has 2 pages")
