@@ -6,8 +6,10 @@ r"""Judges images with a detector that train.py made: is it anomalous, where, an
   python predict.py --workdir=runs/screws --input=camera/ --output=found --watch
 
 The output folder receives predictions.jsonl (a line per image), predictions.csv, summary.json,
-heatmaps/, overlays/ and maps/. An output of an earlier call is replaced, with --watch continued;
-other folders must be empty. Files that predict.py did not write are never touched.
+heatmaps/, overlays/ and maps/. An output of an earlier call is replaced when all images are judged,
+and stays if that does not come about; with --watch it is continued. Other folders must be empty.
+Files that predict.py did not write are never touched. What lies in the folders and is no image is
+counted and named in the summary.
 
 Exit codes: 0 all images judged; 1 an image could not be read (the others are judged), or nothing
 could be done, which one line explains; 2 wrong usage; 128 + n stopped by signal n. Only with
@@ -56,6 +58,13 @@ _INTERVAL = flags.DEFINE_float(
     "Seconds between two looks with --watch; an image is judged when it did not change in between.",
     lower_bound=0.01,
 )
+_PATIENCE = flags.DEFINE_float(
+    "patience",
+    60.0,
+    "Seconds for which --watch tries a file again that cannot be read, because it may still be on "
+    "its way, before it is reported.",
+    lower_bound=0.0,
+)
 _FAIL = flags.DEFINE_bool(
     "fail_on_anomaly",
     False,
@@ -80,6 +89,7 @@ def main() -> None:
         map_format=_MAP_FORMAT.value,
         watch=_WATCH.value,
         interval=_INTERVAL.value,
+        patience=_PATIENCE.value,
         fail_on_anomaly=_FAIL.value,
     )
     if code := command.run(job):

@@ -37,8 +37,8 @@ from flowad_jax.data.images import read_image
 from flowad_jax.data.record import Source
 from flowad_jax.data.subset import evenly_spaced
 from flowad_jax.errors import UserError
-from flowad_jax.serving import watch
 from flowad_jax.serving.detector import Detector, load
+from flowad_jax.serving.inputs import find, split
 from flowad_jax.training.model import checked
 from flowad_jax.training.workdir import load_config
 
@@ -57,7 +57,7 @@ def image_files(workdir: Path, inputs: Sequence[str], limit: int, folder: Path) 
       UserError: an input matches no image, or the test images are gone.
     """
     if inputs:
-        found = watch.find(inputs, leave_out=workdir)
+        found = [*find(inputs, leave_out=workdir).images.values()]
         chosen = np.linspace(0, len(found) - 1, min(limit, len(found))).round().astype(int)
         return [found[index] for index in chosen]
     source = evenly_spaced(own_images(workdir), limit)
@@ -247,7 +247,7 @@ def main() -> None:
     add("--output", help="JSON file with everything measured")
     args = parser.parse_args()
     try:
-        inputs = watch.split([args.input]) if args.input else []
+        inputs = split([args.input]) if args.input else []
         found = run(args.workdir, inputs, args.batch_sizes, args.seconds, args.images)
         print(text(found))
         if args.output:

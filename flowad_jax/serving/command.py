@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,12 @@ from tqdm import tqdm
 
 from flowad_jax import lock
 from flowad_jax.data.images import WHITE, depth_advice, read_image
-from flowad_jax.errors import UserError
+from flowad_jax.errors import UserError, printable
 from flowad_jax.serving import detector as detectors
-from flowad_jax.serving import outputs, watch
+from flowad_jax.serving import inputs, outputs, watch
 from flowad_jax.serving.detector import Detector, Prediction
-from flowad_jax.serving.outputs import Judged, Output, Unreadable
+from flowad_jax.serving.outputs import NAMED, Judged, Output, Unreadable
+from flowad_jax.serving.watch import Identity
 from flowad_jax.training import workdir
 from flowad_jax.training.interrupt import Signals
 
@@ -46,6 +48,7 @@ class Job:
       map_format: ``"tiff"`` or ``"npy"``.
       watch: go on with images that arrive in the folders.
       interval: seconds between two looks for them.
+      patience: seconds for which a watched file that cannot be read is tried again.
       fail_on_anomaly: let the exit code tell whether an image is anomalous or undecided.
     """
 
@@ -58,6 +61,7 @@ class Job:
     map_format: str = outputs.MAP_FORMATS[0]
     watch: bool = False
     interval: float = 1.0
+    patience: float = 60.0
     fail_on_anomaly: bool = False
 
 
@@ -65,7 +69,7 @@ class _Decoded(NamedTuple):
     """An image file and its pixels."""
 
     path: Path
-    modified: int | None
+    file: Identity | None
     image: np.ndarray
 
 
@@ -81,26 +85,29 @@ def run(job: Job) -> int:
     Raises:
       UserError: there is no detector, no image, or no place to write; nothing was changed.
     """
-    folder, inputs = Path(job.output), watch.split(job.inputs)
-    outputs.look(folder)  # before a detector is loaded for nothing
+    folder, named = Path(job.output), inputs.split(job.inputs)
+    outputs.check(folder)  # before a detector is loaded for nothing
+    found = inputs.Found({}, {})
     if job.watch:
-        watch.check_folders(inputs)
-        paths = []
+        watch.check_folders(named)
     else:
-        paths = watch.find(inputs, folder)
+        found = inputs.find(named, folder)
     detector = detectors.load(job.workdir, job.false_alarm_rate)
-    about = {"workdir": str(Path(job.workdir).absolute()), "method": detector.name}
+    about = {"workdir": os.path.realpath(job.workdir), "method": detector.name}
     with lock.owning(folder), Signals() as signals:
-        earlier = outputs.look(folder)
+        earlier = outputs.take_over(folder)
         if job.watch:
             _check_same(folder, earlier, {**about, "calibration": detector.thresholds})
-        output = Output(folder, about, detector.thresholds, job.save, job.map_format, job.watch)
+        output = Output(
+            folder, earlier, about, detector.thresholds, job.save, job.map_format, job.watch
+        )
         work = _Work(job, detector, output, signals)
-        if job.watch:
-            _follow(work, inputs, earlier)
-        else:
-            work.judge(paths)
-        return work.finish(len(paths))
+        if not job.watch:
+            work.judge([*found.images.values()])
+            return work.finish(found.skipped, len(found.images))
+        watcher = watch.Watcher(named, folder, earlier.lines, job.patience)
+        work.follow(watcher)
+        return work.finish(watcher.skipped)
 
 
 class _Work:
@@ -110,9 +117,22 @@ class _Work:
         self.job, self.signals = job, signals
         self._detector, self._output = detector, output
         self._before = output.counts.copy()
+        self._watcher: watch.Watcher | None = None
+        self._waiting: dict[Identity, Unreadable] = {}  # to be tried again
         options = workdir.load_config(job.workdir).data.options
         self._white = options.get("white", WHITE)
         self._is_advised = False
+
+    def follow(self, watcher: watch.Watcher) -> None:
+        """Judges images as they arrive, until a signal ends it."""
+        self._watcher = watcher
+        log.info("watching %s; Ctrl-C ends it", ", ".join(self.job.inputs))
+        while not self.signals.received:
+            if paths := watcher.look():
+                self.judge(paths)
+            watch.wait(self.job.interval, lambda: bool(self.signals.received))
+        waiting = self._waiting.items()
+        self._write([item for file, item in waiting if watch.identify(item.path) == file])
 
     def judge(self, paths: Sequence[Path]) -> None:
         """Judges images, as many at once as the detector computes; stops early at a signal."""
@@ -129,14 +149,19 @@ class _Work:
                 if self.signals.received:
                     break
 
-    def finish(self, asked: int) -> int:
-        """Writes the last summary, prints one line and returns the exit code."""
+    def finish(self, skipped: Mapping[str, Path], asked: int = 0) -> int:
+        """Writes the last summary, prints what there was and returns the exit code."""
         found = self._output.counts - self._before
-        stopped = self.signals.received and not self.job.watch and found.total() < asked
-        self._output.summarise(finished=not stopped)
+        stopped = self.signals.received and found.total() < asked
+        self._output.finish(skipped.values(), finished=not stopped)
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(found.items()))
         of = f" of {asked}" if stopped else ""
-        print(f"{found.total()}{of} images: {kinds or 'none'}; see {self.job.output}")
+        kept = "not kept, the earlier output stays" if stopped and self._output.replaces else "see"
+        print(f"{found.total()}{of} images: {kinds or 'none'}; {kept} {printable(self.job.output)}")
+        if skipped:
+            names = ", ".join(printable(str(path)) for path in [*skipped.values()][:NAMED])
+            more = ", ..." if len(skipped) > NAMED else ""
+            print(f"{len(skipped)} skipped, which are no images: {names}{more}")
         if stopped:
             return 128 + self.signals.received
         if found["unreadable"]:
@@ -145,14 +170,19 @@ class _Work:
             return DONE
         return ANOMALOUS if found["anomalous"] else UNDECIDED if found["undecided"] else DONE
 
-    def _read(self, path: Path) -> _Decoded | Unreadable:
-        stamp = watch.modified(path)  # before reading: a later change makes the file new again
+    def _read(self, path: Path) -> _Decoded | Unreadable | None:
+        """Reads an image; None if it changed meanwhile and is watched: then it will come again."""
+        file = watch.identify(path)
+        result: _Decoded | Unreadable
         try:
-            return _Decoded(path, stamp, read_image(path, self._white))
+            result = _Decoded(path, file, read_image(path, self._white))
         except UserError as error:
-            return Unreadable(path, str(error))
+            result = Unreadable(path, file, str(error))
+        if self._watcher and (file is None or file != watch.identify(path)):
+            return None
+        return result
 
-    def _judge_batch(self, files: Sequence[_Decoded | Unreadable]) -> None:
+    def _judge_batch(self, files: Sequence[_Decoded | Unreadable | None]) -> None:
         decoded = [file for file in files if isinstance(file, _Decoded)]
         started = time.perf_counter()
         verdicts = iter(self._predict([file.image for file in decoded]))
@@ -160,17 +190,32 @@ class _Work:
         results: list[Judged | Unreadable] = []
         for file in files:
             if isinstance(file, Unreadable):
-                results.append(file)
+                results += [] if self._may_become_readable(file) else [file]
+            elif file is None:
+                continue
             elif isinstance(verdict := next(verdicts), UserError):
-                results.append(Unreadable(file.path, f"cannot judge '{file.path}': {verdict}"))
+                results.append(
+                    Unreadable(file.path, file.file, f"cannot judge '{file.path}': {verdict}")
+                )
             else:
                 results.append(Judged(*file, verdict, seconds))
-        if self.job.watch:  # whoever took a file away does not want it judged
-            results = [r for r in results if isinstance(r, Judged) or r.path.exists()]
+        self._write(results)
+
+    def _may_become_readable(self, item: Unreadable) -> bool:
+        """Whether a watched file will be tried again: it may be on its way."""
+        if self._watcher is None or item.file is None or not self._watcher.is_patient(item.file):
+            return False
+        self._waiting[item.file] = item
+        return True
+
+    def _write(self, results: Sequence[Judged | Unreadable]) -> None:
         self._output.add(results)
         for result in results:
+            if self._watcher and result.file:
+                self._watcher.settle(result.file)
+                self._waiting.pop(result.file, None)
             if isinstance(result, Unreadable):
-                tqdm.write(f"error: {result.reason}", file=sys.stderr)
+                tqdm.write(f"error: {printable(result.reason)}", file=sys.stderr)
 
     def _predict(self, images: list[np.ndarray]) -> list[Prediction | UserError]:
         """Judges images; one that the detector refuses does not take the others with it."""
@@ -182,23 +227,11 @@ class _Work:
             return [verdict for image in images for verdict in self._predict([image])]
 
 
-def _follow(work: _Work, folders: Sequence[str], earlier: outputs.Earlier) -> None:
-    """Judges images as they arrive; those in the lines of an earlier call are not new."""
-    known = {line["path"]: line["modified"] for line in earlier.lines if line.get("modified")}
-    job, signals = work.job, work.signals
-    log.info("watching %s; Ctrl-C ends it", ", ".join(folders))
-    arrived = watch.arrivals(
-        folders, Path(job.output), job.interval, lambda: bool(signals.received), known
-    )
-    for paths in arrived:
-        work.judge(paths)
-
-
 def _read_ahead(
-    batches: Iterable[Sequence[Path]], read: Callable[[Path], _Decoded | Unreadable]
-) -> Iterator[list[_Decoded | Unreadable]]:
+    batches: Iterable[Sequence[Path]], read: Callable[[Path], _Decoded | Unreadable | None]
+) -> Iterator[list[_Decoded | Unreadable | None]]:
     """Yields decoded batches while threads decode the next one; two are in memory at most."""
-    waiting: deque[list[Future[_Decoded | Unreadable]]] = deque()
+    waiting: deque[list[Future[_Decoded | Unreadable | None]]] = deque()
     pool = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
     try:
         for paths in batches:
@@ -213,10 +246,11 @@ def _read_ahead(
 
 def _check_same(folder: Path, earlier: outputs.Earlier, wanted: dict[str, Any]) -> None:
     """Lines of two detectors, or of two thresholds, must not mix."""
+    told = {key: earlier.summary.get(key) for key in wanted}
+    if isinstance(told["workdir"], str):
+        told["workdir"] = os.path.realpath(told["workdir"])
     # As JSON has it: a tuple is a list there.
-    if earlier.summary and json.loads(json.dumps(wanted)) != {
-        key: earlier.summary.get(key) for key in wanted
-    }:
+    if earlier.summary and json.loads(json.dumps(wanted)) != told:
         raise UserError(
             f"--output: {folder} holds predictions of another detector or false-alarm rate: choose "
             "another folder to watch into"

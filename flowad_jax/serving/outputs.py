@@ -1,35 +1,38 @@
-"""The folder that predictions go to: a line, a heat map, an overlay and a map for every image.
+r"""The folder that predictions go to: a line, a heat map, an overlay and a map for every image.
 
 It holds ``predictions.jsonl``, ``predictions.csv``, ``summary.json``, ``heatmaps/``, ``overlays/``
 and ``maps/``. A picture is there before the line that names it; what no line names stays as it is.
+A byte of a file name that is not UTF-8 stands in the lines as Python's ``surrogateescape`` has it,
+byte FF as ``\udcff``: ``os.fsencode(line["path"])`` is the name itself.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowad_jax import __version__, files
-from flowad_jax.errors import UserError
-from flowad_jax.serving import pictures
+from flowad_jax import __version__, files, schema
+from flowad_jax.errors import UserError, printable
+from flowad_jax.serving import pictures, tables
 from flowad_jax.serving.detector import Prediction
-from flowad_jax.serving.places import FOLDERS, Places, listed
+from flowad_jax.serving.places import FOLDERS, Places
+from flowad_jax.serving.tables import LINES, SUMMARY, Line
+from flowad_jax.serving.watch import Identity
 
-SUMMARY, LINES, TABLE = "summary.json", "predictions.jsonl", "predictions.csv"
 MAP_FORMATS = ("tiff", "npy")
 WRITTEN_BY = "predict.py"
-COLUMNS = (
-    "path", "score", "p_value", "anomalous", "regions", "width", "height", "seconds", "error",
-    "reason",
-)  # fmt: skip
+KINDS = ("anomalous", "normal", "undecided", "unreadable")
+NAMED = 5  # skipped files in the summary
+_SUMMARY = schema.table(
+    {"written_by": {"enum": [WRITTEN_BY]}},
+    {"colour_scale": schema.nullable(schema.table({"high": schema.number(above=0)}))},
+)
 
 
 class Judged(NamedTuple):
@@ -37,23 +40,24 @@ class Judged(NamedTuple):
 
     Attributes:
       path: the file, as it was found.
-      modified: when it was last written, in nanoseconds.
+      file: its identity when it was read; None if it vanished.
       image: (H, W, 3) uint8.
       prediction: the detector's.
       seconds: of computation, its share of the batch; the first batch also waits for compilers.
     """
 
     path: Path
-    modified: int | None
+    file: Identity | None
     image: np.ndarray
     prediction: Prediction
     seconds: float
 
 
 class Unreadable(NamedTuple):
-    """An image that could not be judged, and why."""
+    """An image that could not be judged, why, and its identity, which is None if it is gone."""
 
     path: Path
+    file: Identity | None
     reason: str
 
 
@@ -61,29 +65,38 @@ class Earlier(NamedTuple):
     """What an earlier call left in an output folder: its summary and its lines, or nothing."""
 
     summary: dict[str, Any]
-    lines: list[dict[str, Any]]
+    lines: list[Line]
 
 
-def look(folder: Path) -> Earlier:
-    """Reads what an earlier call of predict.py left in a folder.
+def check(folder: Path) -> dict[str, Any]:
+    """Returns the summary that an earlier call left in a folder; empty for a new or empty folder.
 
     Raises:
       UserError: the folder holds files but no output of predict.py, or cannot be read.
     """
     try:
         names = [path.name for path in folder.iterdir()] if folder.exists() else []
-        visible = [name for name in names if not name.startswith(".")]
-        summary = json.loads((folder / SUMMARY).read_text("utf-8")) if SUMMARY in names else None
-        text = (folder / LINES).read_text("utf-8") if LINES in names else ""
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise UserError(f"--output: cannot read {folder} ({error}): choose another one") from error
-    ours = isinstance(summary, dict) and summary.get("written_by") == WRITTEN_BY
-    if visible and not ours:
+    visible = [name for name in names if not name.startswith(".")]
+    if visible and SUMMARY not in visible:
         raise UserError(
             f"--output: {folder} holds other files, such as '{min(visible)}': choose a new or an "
             "empty folder"
         )
-    return Earlier(summary or {}, list(_parsed(text)))
+    fix = "this is no output of predict.py: choose another folder for --output"
+    return schema.read(folder / SUMMARY, _SUMMARY, fix) if visible else {}
+
+
+def take_over(folder: Path) -> Earlier:
+    """Reads an output, after finishing or undoing what a call that was killed had begun.
+
+    Raises:
+      UserError: as for `check`.
+    """
+    check(folder)
+    tables.settle(folder)
+    return Earlier(check(folder), tables.read(folder / LINES))
 
 
 class Output:
@@ -91,11 +104,13 @@ class Output:
 
     Attributes:
       counts: of the lines: ``anomalous``, ``normal``, ``undecided``, ``unreadable``.
+      replaces: whether an earlier output is there, which stays until `finish`.
     """
 
     def __init__(
         self,
         folder: Path,
+        earlier: Earlier,
         about: Mapping[str, Any],
         thresholds: Mapping[str, Any],
         save: Iterable[str] = tuple(FOLDERS),
@@ -106,28 +121,28 @@ class Output:
 
         Args:
           folder: created where missing.
+          earlier: what `take_over` found in it.
           about: put into the summary.
           thresholds: calibration card of the detector, see `conformal.card`; may be empty.
           save: which of ``heatmap``, ``overlay`` and ``map`` to write.
           map_format: ``"tiff"`` or ``"npy"``.
-          keep: add to what an earlier call wrote instead of replacing it.
+          keep: add to what an earlier call wrote. Otherwise `finish` replaces that, and until then
+            it stays as it is.
 
         Raises:
-          UserError: the folder is no output of predict.py, or cannot be written.
+          UserError: the folder cannot be written.
         """
-        earlier = look(folder)
         self._folder, self._about, self._thresholds = folder, dict(about), dict(thresholds)
         kept = earlier if keep else Earlier({}, [])
         self._scale = pictures.scale_of(thresholds) or kept.summary.get("colour_scale")
-        self.counts: Counter[str] = Counter()
-        self.summarise()  # from here on the folder counts as an output
-        if not keep:
-            _remove(folder, earlier.lines)
+        self.counts = Counter(map(_verdict, kept.lines))
         suffixes = {"heatmap": ".png", "overlay": ".png", "map": f".{map_format}"}
         self._places = Places(folder, {kind: suffixes[kind] for kind in save}, kept.lines)
-        files.write_text(folder / LINES, "")
-        files.write_text(folder / TABLE, _row(COLUMNS))
-        self._add(kept.lines)
+        self.replaces = bool(earlier.summary) and not keep
+        self._target = tables.stage(folder) if self.replaces else folder
+        if not self.replaces:
+            self._summarise()  # from here on the folder counts as an output
+        tables.mend(self._target)
 
     def add(self, batch: Sequence[Judged | Unreadable]) -> None:
         """Writes the pictures and lines of some images.
@@ -139,33 +154,44 @@ class Output:
         if maps and self._scale is None:
             highest = max(float(values.max()) for values in maps)
             self._scale = pictures.scale_to(highest, "largest value of the first images")
-        self._add([self._line(item) for item in batch])
+        lines = [self._line(item) for item in batch]
+        tables.append(self._target, lines)
+        self.counts.update(map(_verdict, lines))
+        if not self.replaces:
+            self._summarise()
 
-    def summarise(self, finished: bool = False) -> None:
-        """Writes the summary, which is up to date after every call of `add` as well."""
-        kinds = ("anomalous", "normal", "undecided", "unreadable")
+    def finish(self, skipped: Collection[Path] = (), finished: bool = True) -> None:
+        """Writes the last summary; what is finished takes the place of an earlier output.
+
+        Args:
+          skipped: files of the inputs that are no images.
+          finished: whether all images were judged.
+
+        Raises:
+          UserError: a file cannot be written.
+        """
+        if finished or not self.replaces:
+            self._summarise(skipped, finished)
+        tables.settle(self._folder)
+
+    def _summarise(self, skipped: Collection[Path] = (), finished: bool = False) -> None:
         values = {
             "written_by": WRITTEN_BY,
             "flowad_jax": __version__,
             **self._about,
             "calibration": self._thresholds,
             "images": self.counts.total(),
-            **{kind: self.counts[kind] for kind in kinds},
+            **{kind: self.counts[kind] for kind in KINDS},
+            "skipped": {"count": len(skipped), "first": [*map(str, skipped)][:NAMED]},
             "colour_scale": self._scale,
             "finished": finished,
         }
-        files.write_text(self._folder / SUMMARY, json.dumps(values, indent=2) + "\n")
-
-    def _add(self, lines: Sequence[dict[str, Any]]) -> None:
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        _append(self._folder / LINES, text)
-        _append(self._folder / TABLE, "".join(_row(_cells(line)) for line in lines))
-        self.counts.update(_verdict(line) for line in lines)
-        self.summarise()
+        files.write_text(self._target / SUMMARY, json.dumps(values, indent=2) + "\n")
 
     def _line(self, judged: Judged | Unreadable) -> dict[str, Any]:
         if isinstance(judged, Unreadable):
-            return {"path": str(judged.path), "error": judged.reason}
+            error = printable(judged.reason)
+            return {"path": str(judged.path), "error": error, **_state(judged.file)}
         found, (height, width) = judged.prediction, judged.image.shape[:2]
         return {
             "path": str(judged.path),
@@ -178,7 +204,7 @@ class Output:
             "width": width,
             "height": height,
             "seconds": round(judged.seconds, 4),
-            "modified": judged.modified,
+            **_state(judged.file),
         }
 
     def _pictures(self, judged: Judged) -> dict[str, str]:
@@ -198,46 +224,12 @@ class Output:
         return places
 
 
-def _parsed(text: str) -> Iterator[dict[str, Any]]:
-    """Lines as far as they are whole: a crash may have cut off the last one."""
-    for line in text.splitlines():
-        try:
-            values = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(values, dict) and isinstance(values.get("path"), str):
-            yield values
-
-
-def _remove(folder: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Removes the pictures of an earlier call, and nothing else."""
-    with files.writing(folder):
-        for line in lines:
-            for place in listed(line):
-                (folder / place).unlink(missing_ok=True)
-
-
-def _append(path: Path, text: str) -> None:
-    # A file name that is no Unicode, which Linux allows, must not end the run.
-    with (
-        files.writing(path),
-        path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file,
-    ):
-        file.write(text)
-
-
-def _cells(line: Mapping[str, Any]) -> list[Any]:
-    cells = {**line, "regions": len(line["regions"]) if "regions" in line else None}
-    return [files.spreadsheet_safe(cells.get(column)) for column in COLUMNS]
-
-
-def _row(cells: Sequence[Any]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()
+def _state(file: Identity | None) -> dict[str, Any]:
+    return file._asdict() if file else {}
 
 
 def _verdict(line: Mapping[str, Any]) -> str:
     if "error" in line:
         return "unreadable"
-    return {True: "anomalous", False: "normal", None: "undecided"}[line.get("anomalous")]
+    anomalous = line.get("anomalous")
+    return "anomalous" if anomalous is True else "normal" if anomalous is False else "undecided"

@@ -8,6 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+# What Windows takes for a device, with any suffix.
+_DEVICE = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.IGNORECASE | re.ASCII)
+
 FOLDERS = {"heatmap": "heatmaps", "overlay": "overlays", "map": "maps"}
 
 
@@ -54,7 +57,8 @@ class Places:
 def safe_name(text: str) -> str:
     """A file name that every file system takes: ASCII letters, digits, ``-`` and ``_``."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9_]+", "-", plain).strip("-")[:80] or "image"
+    name = re.sub(r"[^A-Za-z0-9_]+", "-", plain).strip("-")[:80] or "image"
+    return f"image-{name}" if _DEVICE.fullmatch(name) else name
 
 
 def listed(line: Mapping[str, Any]) -> Iterator[str]:

@@ -1,153 +1,146 @@
-"""Which images there are to judge: files, folders and patterns, now and as they arrive."""
+"""Images that arrive in folders, each state of a file judged once, also over several calls."""
 
 from __future__ import annotations
 
-import glob
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from flowad_jax.data import _files
-from flowad_jax.data._image_file import SUFFIXES
 from flowad_jax.errors import UserError
+from flowad_jax.serving import inputs
 
 NAP = 0.1  # seconds between looks at whether to stop
 
 
-def split(values: Iterable[str]) -> list[str]:
-    """Separates what commas join; a value that exists is one path, commas and all.
+class Identity(NamedTuple):
+    """One state of a file: a change of its content changes at least one of these.
 
-    Raises:
-      UserError: nothing is left.
+    Attributes:
+      resolved: where it is, see `inputs.resolved`.
+      size: in bytes.
+      modified: when it was last written, in nanoseconds.
+      inode: number of the file, another one if it was replaced by a file as old and as large.
     """
-    parts: list[str] = []
-    for value in values:
-        parts += [value] if os.path.exists(value) else value.split(",")
-    if not any(parts):
-        raise UserError("--input is empty: give a file, a folder with images, or a pattern")
-    return [part for part in parts if part]
+
+    resolved: str
+    size: int
+    modified: int
+    inode: int
 
 
-def find(inputs: Sequence[str], leave_out: Path) -> list[Path]:
-    """Finds the image files of all inputs, each of them once.
+class _Failed(NamedTuple):
+    """An unreadable file: when it was first tried, and when it is to be tried again."""
 
-    A file that is named itself is taken whatever its suffix. Folders, with all folders in them, and
-    patterns yield the files with the suffix of an image format; hidden ones are passed over.
-
-    Args:
-      inputs: files, folders and patterns such as ``images/*.png`` or ``images/**/left.png``.
-      leave_out: folder whose files do not count: what is written there is no input.
-
-    Returns:
-      Paths in the order of the inputs, sorted within each.
-
-    Raises:
-      UserError: an input matches no image, or a folder cannot be listed.
-    """
-    found: dict[Path, Path] = {}
-    for item in inputs:
-        paths = list(_matches(item, leave_out))
-        if not paths:
-            raise UserError(
-                f"--input: '{item}' matches no image: give a file, a folder with images, or a "
-                "pattern in quotes such as 'images/*.png'"
-            )
-        for path in paths:
-            found.setdefault(path.absolute(), path)
-    return list(found.values())
+    since: float
+    again: float
 
 
-def check_folders(inputs: Sequence[str]) -> None:
+def identify(path: Path) -> Identity | None:
+    """Returns the identity of a file, or None if it is gone."""
+    return _identify(inputs.resolved(path), path)
+
+
+def check_folders(folders: Sequence[str]) -> None:
     """Raises a UserError unless every input can be watched, which takes a folder."""
-    for item in inputs:
+    for item in folders:
         if not Path(item).is_dir():
             raise UserError(f"--watch: '{item}' is no folder: give an existing folder to --input")
 
 
-def arrivals(
-    folders: Sequence[str],
-    leave_out: Path,
-    interval: float,
-    stopped: Callable[[], bool],
-    seen: dict[str, int],
-) -> Iterator[list[Path]]:
-    """Yields the new images of folders as they become complete, until told to stop.
+class Watcher:
+    """Finds the images of folders that are complete and were not settled before.
 
-    A file counts as complete when size and time of modification are those of the look before. One
-    that is there from the start is new as well, and so is one that was written anew.
+    An image is complete when its identity is that of the look before. Whoever judges it says so by
+    `settle`. An unreadable one, which may still be on its way, is tried again for a while.
 
-    Args:
-      folders: where to look, also in the folders inside.
-      leave_out: as in `find`.
-      interval: seconds between two looks.
-      stopped: asked often; true ends the wait.
-      seen: times of modification, in nanoseconds, of the images that are not new, by path; updated.
-
-    Raises:
-      UserError: a folder cannot be listed. One that is gone may come back.
+    Attributes:
+      skipped: what lies in the folders and is no image.
     """
-    before: dict[Path, tuple[int, int]] = {}
-    while not stopped():
+
+    def __init__(
+        self,
+        folders: Sequence[str],
+        leave_out: Path,
+        lines: Iterable[Mapping[str, Any]] = (),
+        patience: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """Takes what is settled already.
+
+        Args:
+          folders: where to look, also in the folders inside.
+          leave_out: as in `inputs.find`.
+          lines: of an earlier call. Those of version 0.1 name the time of modification alone.
+          patience: seconds for which unreadable files are tried again.
+          clock: time in seconds.
+        """
+        self._folders, self._leave_out = folders, leave_out
+        self._patience, self._clock = patience, clock
+        self._before: set[Identity] = set()
+        self._failed: dict[Identity, _Failed] = {}
+        whole = (line for line in lines if isinstance(line.get("modified"), int))
+        self._settled = dict(map(_settled, whole))
+        self.skipped: dict[str, Path] = {}
+
+    def look(self) -> list[Path]:
+        """Returns the images that are complete and new; call it again after an interval.
+
+        Raises:
+          UserError: a folder cannot be listed. One that is gone may come back.
+        """
+        found = inputs.Found({}, {})
+        for folder in self._folders:
+            found.add(inputs.look_up(folder, self._leave_out))
+        self.skipped.update(found.skipped)
         now = {
-            path: stamp
-            for folder in folders
-            for path in _matches(folder, leave_out)
-            if (stamp := _stamp(path)) is not None
+            identity: path
+            for key, path in found.images.items()
+            if (identity := _identify(key, path)) is not None
         }
-        ready = [
-            path
-            for path, stamp in now.items()
-            if before.get(path) == stamp and seen.get(str(path)) != stamp[1]
-        ]
-        seen.update({str(path): now[path][1] for path in ready})
-        before = now
-        if ready:
-            yield ready
-        _wait(interval, stopped)
+        self._failed = {one: failed for one, failed in self._failed.items() if one in now}
+        before, self._before = self._before, set(now)
+        return [path for one, path in now.items() if one in before and self._is_due(one)]
+
+    def settle(self, identity: Identity) -> None:
+        """Notes that this state of a file has its line."""
+        self._failed.pop(identity, None)
+        self._settled[identity.resolved] = identity[1:]
+
+    def is_patient(self, identity: Identity) -> bool:
+        """Notes that a file cannot be read; says whether it will be tried again."""
+        now = self._clock()
+        since = self._failed.get(identity, _Failed(now, now)).since
+        # Ever more rarely: a thousand broken files do not slow down the others.
+        again = min(now + (now - since), since + self._patience)
+        self._failed[identity] = _Failed(since, again)
+        return now < since + self._patience
+
+    def _is_due(self, identity: Identity) -> bool:
+        if identity in self._failed:
+            return self._clock() >= self._failed[identity].again
+        known = self._settled.get(identity.resolved, ())
+        return not known or any(
+            value not in (None, mine) for value, mine in zip(known, identity[1:], strict=True)
+        )
 
 
-def modified(path: Path) -> int | None:
-    """Time of modification in nanoseconds, or None if the file is gone."""
-    stamp = _stamp(path)
-    return stamp[1] if stamp else None
+def _settled(line: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
+    """Where the file of a line is, and what of its identity the line knows."""
+    where = line.get("resolved")
+    key = where if isinstance(where, str) else inputs.resolved(Path(line["path"]))
+    return key, tuple(line.get(name) for name in Identity._fields[1:])
 
 
-def _matches(item: str, leave_out: Path) -> Iterator[Path]:
-    path = Path(item)
-    if path.is_dir():
-        yield from _inside(path, leave_out.absolute())
-    elif path.is_file():
-        yield path
-    else:
-        named = (Path(name) for name in sorted(glob.glob(item, recursive=True)))
-        output = leave_out.absolute()
-        for one in named:
-            known = one.suffix.lower() in SUFFIXES and one.is_file()
-            if known and output not in one.absolute().parents:
-                yield one
-
-
-def _inside(folder: Path, output: Path) -> Iterator[Path]:
-    for root, names, _ in os.walk(folder):
-        names[:] = sorted(name for name in names if not name.startswith("."))
-        here = Path(root)
-        if here.absolute() == output:
-            names.clear()
-        else:
-            yield from _files.images(here)
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """Size and time of modification; None for a file that is gone."""
+def _identify(key: str, path: Path) -> Identity | None:
     try:
         status = path.stat()
     except OSError:
         return None
-    return status.st_size, status.st_mtime_ns
+    return Identity(key, status.st_size, status.st_mtime_ns, status.st_ino)
 
 
-def _wait(seconds: float, stopped: Callable[[], bool]) -> None:
+def wait(seconds: float, stopped: Callable[[], bool]) -> None:
     """Sleeps in short naps, because a signal does not end a sleep."""
     end = time.monotonic() + seconds
     while not stopped() and (rest := end - time.monotonic()) > 0:

@@ -267,7 +267,7 @@ def test_what_to_save(tmp_path, detector):
     assert "heatmap" not in line
     predict(tmp_path, save=())
     assert {p.name for p in (tmp_path / "out").rglob("*") if p.is_file()} == {
-        "predictions.jsonl", "predictions.csv", "summary.json",
+        "predictions.jsonl", "predictions.csv", "summary.json", ".lock",
     }  # fmt: skip
 
 

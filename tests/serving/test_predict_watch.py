@@ -29,7 +29,7 @@ def scene(tmp_path, monkeypatch):
             else:
                 step()
 
-        monkeypatch.setattr(watch, "_wait", wait)
+        monkeypatch.setattr(watch, "wait", wait)
         job = command.Job(
             "run", [str(tmp_path / "in")], str(tmp_path / "out"), watch=True, **settings
         )
@@ -160,5 +160,5 @@ def test_only_folders_can_be_watched(tmp_path, scene):
 
 def test_waiting_ends_at_once_when_stopped():
     asked = []
-    watch._wait(60, lambda: asked.append(1) or len(asked) > 1)
+    watch.wait(60, lambda: asked.append(1) or len(asked) > 1)
     assert len(asked) == 2
