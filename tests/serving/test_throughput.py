@@ -51,6 +51,7 @@ def test_every_batch_is_judged_whole(run, files, monkeypatch):
     detector = throughput.load(run[0] / "run")
     arrays = [read_image(path) for path in files]
     given = []
+    monkeypatch.setattr(detector, "batch_size", 4)
     monkeypatch.setattr(detector, "predict", given.append)
     todo = throughput.jobs(detector, files, arrays)
     todo["files"](0)
