@@ -12,6 +12,7 @@ import numpy as np
 import tensorboardX
 
 from flowad_jax import files
+from flowad_jax.training.step import FEATURES
 
 METRICS = "metrics.jsonl"
 
@@ -78,12 +79,18 @@ def numbers(metrics: list[dict[str, Any]]) -> list[dict[str, float]]:
 
 
 def culprits(metrics: dict[str, Any]) -> str:
-    """The phases and parameter groups of a step that are not finite."""
+    """What of a step is not finite, and what helps: features are nothing that it could change."""
+    if not metrics.get(f"finite/{FEATURES}", True):
+        return (
+            "because feature maps of the encoder are NaN or infinite: look at encoder.weights "
+            "and at the images, for the learning rate has no part in it"
+        )
     losses = [k for k, v in metrics.items() if k.startswith("loss/") and not np.isfinite(v)]
     groups = [k for k, v in metrics.items() if k.startswith("finite/") and not v]
     found = {"phase": losses, "parameters of": groups}
-    return ", ".join(
+    named = ", ".join(
         f"{title} {', '.join(name.partition('/')[2] for name in names)}"
         for title, names in found.items()
         if names
     )
+    return f"{named}: lower train.learning_rate"

@@ -167,7 +167,7 @@ class Run:
             step = epoch * self._steps_per_epoch + index + 1
             raise UserError(
                 f"training became NaN or infinite in step {step} (epoch {epoch}, batch {index}), "
-                f"{culprits(metrics)}: lower train.learning_rate; the last checkpoint in "
+                f"{culprits(metrics)}; the last checkpoint in "
                 f"{self.workdir} is kept"
             )
         self._bar.set_postfix(loss=f"{float(metrics['loss']):.4f}", refresh=False)

@@ -16,6 +16,7 @@ from flowad_jax.training.schedules import Schedule
 from flowad_jax.types import Batch, Method, Phase, TrainState, Tree
 
 Metrics = dict[str, jax.Array]
+FEATURES = "features"  # beside the parameter groups, in the metrics that say what is finite
 
 
 def init_state(
@@ -60,9 +61,9 @@ def make_maps_step(
     """Returns the step on feature maps, not jitted: ``(state, maps, batch) -> (state, metrics)``.
 
     Metrics are ``learning_rate``, the mean ``loss`` over all gradient steps, ``loss/<groups>`` of
-    each phase beside whatever else it reports, ``finite/<group>`` of the parameters, and
-    ``finite``, false as soon as a loss or a parameter is not. Losses are per dimension where a
-    phase says how many it has.
+    each phase beside whatever else it reports, ``finite/<group>`` of the parameters and of the
+    maps, and ``finite``, false as soon as one of these or the loss is not. Losses are per
+    dimension where a phase says how many it has.
 
     Args:
       method: gives the phases.
@@ -81,6 +82,8 @@ def make_maps_step(
             state, report = _run_phase(state, phase, optimizer, learning_rate, clip_norm)
             reports["+".join(phase.trains)] = (report, phase.active)
         metrics = _metrics(reports) | {"learning_rate": learning_rate}
+        sound = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(maps)]
+        metrics[f"finite/{FEATURES}"] = jnp.all(jnp.stack(sound))
         for group, params in state.params.items():
             metrics[f"finite/{group}"] = jnp.isfinite(optax.tree.norm(params))
         finite = [value for name, value in metrics.items() if name.startswith("finite/")]

@@ -12,6 +12,7 @@ from flowad_jax import ops
 from flowad_jax.flows import cflow_decoder
 from flowad_jax.methods import cflow
 from flowad_jax.training import schedules
+from flowad_jax.training.logging import culprits
 from flowad_jax.training.optim import Adam
 from flowad_jax.training.step import clip, init_state, make_loss, make_maps_step
 from flowad_jax.types import Aux, Batch, Phase
@@ -122,6 +123,18 @@ def test_non_finite_losses_are_flagged():
     assert not bool(metrics["finite"])
     assert np.isfinite(metrics["loss/scale0"])
     assert not np.isfinite(metrics["loss/scale1"])
+    assert not metrics["finite/features"]
+    assert "encoder.weights" in culprits(metrics)
+    assert "learning_rate" not in culprits(metrics)
+
+
+def test_a_learning_rate_is_blamed_where_features_are_finite():
+    state, step = fresh()
+    large = state._replace(params=jax.tree.map(lambda x: x * 1e30, state.params))
+    _, metrics = step(large, MAPS, batch([1, 1]))
+    assert metrics["finite/features"]
+    assert not metrics["finite"]
+    assert culprits(metrics).endswith("of scale0, scale1: lower train.learning_rate")
 
 
 def test_clipping_bounds_the_norm_over_all_groups():
