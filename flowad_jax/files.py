@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
+import io
 import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -111,3 +113,11 @@ def spreadsheet_safe(cell: Any) -> Any:
     if not isinstance(cell, str) or _NUMBER.fullmatch(cell):
         return cell
     return f"'{cell}" if cell.startswith(_STARTS_FORMULA) else cell
+
+
+def csv_row(cells: Iterable[Any]) -> str:
+    """Returns a line of a CSV file, of cells that are `spreadsheet_safe`."""
+    text = io.StringIO()
+    # With this end of a line the writer quotes cells that hold either of its characters.
+    csv.writer(text, lineterminator="\r\n").writerow(map(spreadsheet_safe, cells))
+    return text.getvalue().removesuffix("\r\n") + "\n"

@@ -1,12 +1,13 @@
 """Only regular files are opened, without waiting for anyone; what a name hides is not acted on."""
 
+import csv
 import os
 import socket
 
 import pytest
 
 from flowad_jax.errors import UserError
-from flowad_jax.files import open_regular, spreadsheet_safe
+from flowad_jax.files import csv_row, open_regular, spreadsheet_safe
 
 
 def test_regular_file_and_link_to_one(tmp_path):
@@ -64,3 +65,12 @@ def test_numbers_and_plain_text_stay_cells_as_they_are(cell):
 def test_message_is_one_line_whatever_the_file_is_called():
     name = "a\nb\x1b[31m\u202e" + os.fsdecode(b"\xff")
     assert str(UserError(f"cannot read '{name}'")) == r"cannot read 'a\nb\x1b[31m\u202e\udcff'"
+
+
+def test_rows_are_read_back_cell_by_cell():
+    cells = ["a\rb", "c\nd", "e\r\nf", 'g"h', "i,j", "", "=k"]
+    text = csv_row(cells)
+    assert next(csv.reader([text])) == [*cells[:-1], "'=k"]
+    assert text.endswith("\n")
+    assert not text.endswith("\r\n")
+    assert csv_row([1.5, None, True]) == "1.5,,True\n"

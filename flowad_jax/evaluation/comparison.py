@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -139,18 +137,9 @@ def _percent(mean: float, std: float | None) -> str:
 
 def table(found: Mapping[str, Any]) -> str:
     """The text of ``results.csv``: a line for every run and column, metrics as fractions of 1."""
-    lines = io.StringIO()
-    writer = csv.writer(lines, lineterminator="\n")
-    writer.writerow(["category", "encoder", "seed", "status", "column", *METRICS])
+    lines = [files.csv_row(["category", "encoder", "seed", "status", "column", *METRICS])]
     for run in found["runs"]:
         key = [run["category"], run["encoder"], run["seed"], run["status"]]
         for column, values in (run["columns"] or {"": {}}).items():
-            cells = (values.get(metric) for metric in METRICS)
-            writer.writerow(
-                [
-                    *map(files.spreadsheet_safe, key),
-                    column,
-                    *("" if cell is None else cell for cell in cells),
-                ]
-            )
-    return lines.getvalue()
+            lines.append(files.csv_row([*key, column, *map(values.get, METRICS)]))
+    return "".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,9 @@ def save_map(path: Path, values: np.ndarray) -> None:
     if path.suffix == ".npy":
         np.save(path, values)
     else:
-        Image.fromarray(values).save(path, compression="tiff_adobe_deflate")
+        # Pillow hands the name of a file on to libtiff, where it has to be UTF-8.
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
+            Image.fromarray(values).save(file, "TIFF", compression="tiff_adobe_deflate")
 
 
 def _level(values: np.ndarray, high: float) -> np.ndarray:

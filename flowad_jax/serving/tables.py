@@ -8,8 +8,6 @@ the new one have names of their own, those of the earlier one go last.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import shutil
@@ -61,7 +59,9 @@ def mend(folder: Path) -> None:
         if whole != content or not path.exists():
             with files.replacing(path) as temporary:
                 temporary.write_bytes(whole)
-    files.write_text(folder / TABLE, _row(COLUMNS) + "".join(map(_table_row, _parsed(whole))))
+    files.write_text(
+        folder / TABLE, files.csv_row(COLUMNS) + "".join(map(_table_row, _parsed(whole)))
+    )
 
 
 def append(folder: Path, lines: Sequence[Line]) -> None:
@@ -137,10 +137,4 @@ def _append(path: Path, text: str) -> None:
 def _table_row(line: Mapping[str, Any]) -> str:
     regions = line.get("regions")
     cells = {**line, "regions": len(regions) if isinstance(regions, Collection) else None}
-    return _row([files.spreadsheet_safe(cells.get(column)) for column in COLUMNS])
-
-
-def _row(cells: Sequence[Any]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()
+    return files.csv_row(cells.get(column) for column in COLUMNS)
