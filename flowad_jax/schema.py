@@ -16,6 +16,7 @@ replaces the words in which a value is refused ("must be ...").
 
 from __future__ import annotations
 
+import collections
 import json
 import math
 import reprlib
@@ -252,8 +253,7 @@ def _bytes(path: Path, remedy: str) -> bytes:
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in made if names.count(name) > 1)
+        twice = collections.Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"it has the key {_short(twice)} twice")
     return made
 

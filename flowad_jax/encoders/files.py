@@ -35,6 +35,8 @@ def stored(architecture: Architecture, path: Path) -> Tree:
     if stated != architecture.spec.name:
         raise UserError(f"{path}: holds weights of '{stated}', not of '{architecture.spec.name}'")
     deepest = card.get("deepest_tap")
+    if deepest is not None and deepest >= len(architecture.spec.channels):
+        raise UserError(f"the card in {path}: deepest_tap={deepest} is no tap of '{stated}'")
     layout.require_shapes(variables, complete_shapes(architecture, deepest), path.name)
     return variables
 

@@ -15,13 +15,20 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 import flowad_jax
-from flowad_jax import files
+from flowad_jax import files, schema
 from flowad_jax.errors import UserError
 from flowad_jax.types import EncoderSpec
 from flowad_jax.weights import layout, streaming
 from flowad_jax.weights.torch_file import WeightFileError, blame
 
 SUFFIXES = (".safetensors", ".npz")
+
+# Of a card only this is ever used; the rest is for readers.
+_CARD = schema.table(
+    {},
+    {"architecture": schema.TEXT, "deepest_tap": schema.nullable(schema.integer(low=0))},
+)
+_DIGEST = "sha256"  # what a file calls that of its card and tensors
 
 # Weights that a pip package brings along: architecture -> module and the file inside it. Lite0 is
 # a dependency; the others count where somebody has installed them.
@@ -74,7 +81,8 @@ def maker() -> dict[str, Any]:
 def save(path: str | Path, variables: Any, card: Mapping[str, Any]) -> None:
     """Writes variables and their card, each of the two files completely or not at all.
 
-    The card goes into the weight file, and for readers beside it as ``<stem>.card.json``.
+    The card goes into the weight file with a digest of both, and for readers beside it as
+    ``<stem>.card.json``.
 
     Args:
       path: ends in ``.safetensors`` or ``.npz``; an existing file is replaced.
@@ -87,9 +95,10 @@ def save(path: str | Path, variables: Any, card: Mapping[str, Any]) -> None:
     path = Path(path)
     tensors = {"/".join(key): np.asarray(leaf) for key, leaf in flatten_dict(variables).items()}
     text = json.dumps(card, indent=2)
-    write = _save_safetensors if check_suffix(path) == ".safetensors" else _save_npz
+    about = {"card": text, _DIGEST: _digest(tensors, text)}
+    write = streaming.write_safetensors if check_suffix(path) == ".safetensors" else _save_npz
     with files.replacing(path) as part:
-        write(tensors, text, part)
+        write(part, tensors, about)
     files.write_text(card_path(path), text + "\n")
 
 
@@ -97,16 +106,36 @@ def load(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Reads ``(variables, card)`` of a file written by `save`.
 
     Raises:
-      WeightFileError: the file is missing or damaged, or was not written by `save`.
+      UserError: the file is missing or damaged, was not written by `save`, has a card of another
+        shape, or a tensor holds what `layout.require_finite` refuses.
     """
     path = Path(path)
     suffix = check_suffix(path)
     with blame(path):
-        tensors, text = _load_safetensors(path) if suffix == ".safetensors" else _load_npz(path)
+        read = streaming.read_safetensors if suffix == ".safetensors" else _load_npz
+        tensors, about = read(path)
+        text = about.get("card")
         if text is None:
             raise WeightFileError(f"{path}: has no card; make it with convert_torch_weights.py")
+        # Version 0.1 wrote none.
+        if about.get(_DIGEST, (found := _digest(tensors, text))) != found:
+            raise WeightFileError(
+                f"{path}: is damaged: its tensors and its card have another SHA-256 than when they "
+                "were written; copy it again, or make it again with convert_torch_weights.py"
+            )
+        card = schema.parse(text, f"the card in {path}", _CARD, "convert the weights again")
         layout.require_finite(tensors, str(path))
-        return unflatten_dict(tensors, sep="/"), json.loads(text)
+        return unflatten_dict(tensors, sep="/"), card
+
+
+def _digest(tensors: Mapping[str, np.ndarray], text: str) -> str:
+    """The SHA-256 of a card and of names, types, shapes and bytes of tensors."""
+    digest = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\0{name}\0{tensor.dtype.name}\0{tensor.shape}\0".encode())
+        for piece in streaming.pieces(tensor):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def card_path(path: Path) -> Path:
@@ -174,12 +203,8 @@ def embedded(name: str) -> Path | None:
     return next((Path(f) / inside for f in folders if (Path(f) / inside).is_file()), None)
 
 
-def _save_safetensors(tensors: dict[str, np.ndarray], text: str, part: Path) -> None:
-    streaming.write_safetensors(part, tensors, {"card": text})
-
-
-def _save_npz(tensors: dict[str, np.ndarray], text: str, part: Path) -> None:
-    entries = {"card": np.array(text), **tensors}
+def _save_npz(part: Path, tensors: Mapping[str, np.ndarray], about: Mapping[str, str]) -> None:
+    entries = {**{name: np.array(text) for name, text in about.items()}, **tensors}
     total = sum(array.nbytes for array in entries.values())
     with zipfile.ZipFile(part, "w") as archive, streaming.bar(total, "write") as progress:
         for name, array in entries.items():
@@ -188,12 +213,7 @@ def _save_npz(tensors: dict[str, np.ndarray], text: str, part: Path) -> None:
             progress.update(array.nbytes)
 
 
-def _load_safetensors(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
-    tensors, metadata = streaming.read_safetensors(path)
-    return tensors, metadata.get("card")
-
-
-def _load_npz(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
+def _load_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     with zipfile.ZipFile(path) as archive:
         if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
             raise WeightFileError(f"{path}: is compressed; weight files are not")
@@ -205,5 +225,5 @@ def _load_npz(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
         for name in archive.files:
             tensors[name] = archive[name]
             progress.update(tensors[name].nbytes)
-    text = tensors.pop("card", None)
-    return tensors, None if text is None else str(text)
+    names = tensors.keys() & {"card", _DIGEST}
+    return tensors, {name: str(tensors.pop(name)) for name in names}
