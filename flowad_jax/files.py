@@ -40,8 +40,8 @@ def open_regular(path: str | Path) -> BinaryIO:
     # Before opening, because that alone makes some devices do things; after it, because another
     # file may have taken the name in between.
     _check_regular(os.stat(path), path)
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    file = os.fdopen(os.open(path, flags), "rb")
+    wait = getattr(os, "O_NONBLOCK", 0)
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | wait))  # noqa: SIM115
     try:
         _check_regular(os.fstat(file.fileno()), path)
     except OSError:

@@ -40,6 +40,10 @@ _VIA = {"La": "LA", "P": "RGBA", "PA": "RGBA", "RGBa": "RGBA"}  # no direct way,
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
+class TooLargeError(UserError):
+    """An image has more pixels than are decoded at once."""
+
+
 class PixelBudget:
     """Bounds the pixels that all threads decode at once.
 
@@ -90,6 +94,8 @@ def opened(path: str | Path) -> Iterator[ImageFile.ImageFile]:
             if isinstance(image, TiffImageFile):
                 _check_tiff(image)
             yield image
+    except TooLargeError:
+        raise
     except UserError as error:
         raise UserError(f"cannot read '{path}': {error}") from None
     except Exception as error:  # decoders raise nearly any type on damaged files
@@ -107,7 +113,12 @@ def _check_pages(image: ImageFile.ImageFile) -> None:
         image.seek(0)
         if not others:
             return
-    raise UserError(f"it has {pages} pages, and only one can be judged; save each in its own file")
+    raise several_pages(pages)
+
+
+def several_pages(count: int) -> UserError:
+    """Says that a file has pages of which only the first would be judged."""
+    return UserError(f"it has {count} pages, and only one can be judged; save each in its own file")
 
 
 def _is_extra(image: ImageFile.ImageFile, page: int, size: tuple[int, int]) -> bool:
@@ -249,12 +260,14 @@ def _as_array(image: Image.Image, box: tuple[int, int, int, int]) -> np.ndarray:
 
 def unreadable(path: str | Path, error: Exception) -> UserError:
     """Puts whatever was raised for a file into one line with a remedy."""
-    if isinstance(error, Image.DecompressionBombError):
-        why = f"it has more than {most_pixels()} pixels; make it smaller"
-    elif isinstance(error, Image.DecompressionBombWarning):  # where warnings are errors
-        why = f"it has more than {Image.MAX_IMAGE_PIXELS} pixels; make it smaller"
-    elif isinstance(error, UnidentifiedImageError):
-        why = f"it is none of {', '.join(FORMATS)}, or damaged; replace or remove it"
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        warned = isinstance(error, Image.DecompressionBombWarning)  # where warnings are errors
+        most = Image.MAX_IMAGE_PIXELS if warned else most_pixels()
+        why = f"it has more than {most} pixels; make it smaller"
+        return TooLargeError(f"cannot read '{path}': {why}")
+    if isinstance(error, UnidentifiedImageError):
+        formats = ", ".join(FORMATS)
+        why = f"it is none of {formats}, or damaged, or has unknown pixels; replace or remove it"
     elif isinstance(error, MemoryError):
         why = "there is not enough memory for its pixels; make it smaller"
     elif isinstance(error, OSError) and error.strerror:
