@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from flowad_jax.data import transforms
-from flowad_jax.data.images import read_image
+from flowad_jax.data.images import read_resized
 from flowad_jax.data.record import Record, Source
 from flowad_jax.errors import UserError
 
@@ -53,7 +53,7 @@ class ResizedImages:
         Raises:
           UserError: it cannot be read.
         """
-        image, mask = self._get(index, lambda: self._load(index))
+        image, mask = self._get(index, lambda: self._read(index, self.size)[:2])
         return image, mask
 
     def image(self, index: int, size: int) -> np.ndarray:
@@ -64,7 +64,7 @@ class ResizedImages:
         """
         if size == self.size:
             return self.record(index)[0]
-        return self._get((index, size), lambda: (self._resize(self._read(index).image, size),))[0]
+        return self._get((index, size), lambda: (self._read(index, size).image,))[0]
 
     def file(self, path: Path, size: int) -> np.ndarray:
         """Returns an image file as (size, size, 3) uint8.
@@ -72,7 +72,7 @@ class ResizedImages:
         Raises:
           UserError: it cannot be read.
         """
-        return self._get((path, size), lambda: (self._resize(read_image(path), size),))[0]
+        return self._get((path, size), lambda: (read_resized(path, size, self._filter)[0],))[0]
 
     def clear(self) -> None:
         """Frees the memory; an image that is asked for again is decoded again."""
@@ -80,19 +80,11 @@ class ResizedImages:
             self._kept.clear()
             self._left = self._budget
 
-    def _load(self, index: int) -> Resized:
-        record = self._read(index)
-        mask = transforms.resize_mask(record.mask, self.size)
-        return self._resize(record.image, self.size), mask
-
-    def _read(self, index: int) -> Record:
+    def _read(self, index: int, size: int) -> Record:
         try:
-            return self._source[index]
+            return resized_record(self._source, index, size, self._filter)
         except (OSError, ValueError, MemoryError) as error:  # a source of someone else's
             raise UserError(f"cannot read '{self._source.paths[index]}': {error}") from error
-
-    def _resize(self, image: np.ndarray, size: int) -> np.ndarray:
-        return transforms.resize_image(image, size, self._filter)
 
     def _get(self, key: Key, load: Callable[[], Resized]) -> Resized:
         kept = self._kept.get(key)
@@ -105,3 +97,18 @@ class ResizedImages:
                 self._left -= need
                 self._kept[key] = loaded
         return loaded
+
+
+def resized_record(source: Source, index: int, size: int, filter: str) -> Record:
+    """Reads a record with image and mask of side S.
+
+    Sources of image files have a method ``resized(index, size, filter)`` that never holds the
+    whole image in RGB; whatever another source hands out is resized here.
+    """
+    if hasattr(source, "resized"):
+        return source.resized(index, size, filter)
+    record = source[index]
+    return record._replace(
+        image=transforms.resize_image(record.image, size, filter),
+        mask=transforms.resize_mask(record.mask, size),
+    )

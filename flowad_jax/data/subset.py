@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from flowad_jax.data._resized import resized_record
 from flowad_jax.data.record import Record, Source, count
 from flowad_jax.errors import UserError
 
@@ -34,6 +35,10 @@ class Subset:
     def __getitem__(self, index: int) -> Record:
         """Decodes one record."""
         return self._source[int(self.indices[index])]
+
+    def resized(self, index: int, size: int, filter: str) -> Record:
+        """Decodes one record with image and mask of side S, see `resized_record`."""
+        return resized_record(self._source, int(self.indices[index]), size, filter)
 
     def describe(self) -> dict[str, Any]:
         """Counts, see `record.count`."""
