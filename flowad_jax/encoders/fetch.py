@@ -143,7 +143,7 @@ def _bring(published: Published, path: Path) -> None:
         digest = download.require_hash(path, published.file, "delete it and run this again")
     else:
         what = "is complete"
-        digest = download.download(published.source, path, published.file)
+        digest = download.download(published.source, path, published.file, published.megabytes)
     if store.promised_hash(published.file):
         print(f"{path} {what}, with the SHA-256 that its published name promises")
     else:

@@ -1,5 +1,6 @@
 """Downloads files over https: what broke off goes on, and only a complete file gets its name.
 
+A download ends at the published size and after a time that is stated, whatever the server sends.
 What has come lies in ``<file>.part``. A server is asked for the rest and for the last bytes of the
 part once more: unless these agree, the part is of another version of the file and is dropped.
 """
@@ -10,8 +11,8 @@ import contextlib
 import http.client
 import os
 import re
+import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,20 +23,21 @@ from tqdm import tqdm
 import flowad_jax
 from flowad_jax.errors import UserError
 from flowad_jax.files import writing
-from flowad_jax.weights import store
+from flowad_jax.weights import addresses, store
 
 OVERLAP = 1 << 16  # bytes of a part that are compared before it goes on
 _PIECE = 1 << 17  # bytes per read: little is lost when a slow connection is interrupted
 _TIMEOUT = 30.0  # seconds without an answer or a byte
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
-
-
-class _Refused(Exception):
-    """There is no such file to be had from the address."""
+_DEADLINE = 6 * 3600.0  # seconds for all bytes of one call; the next call goes on
+_TOLERANCE = 1.05  # published sizes are rounded
 
 
 class _BrokenOff(Exception):
     """The connection ended before the file did."""
+
+
+class _TooLargeError(Exception):
+    """What comes is not the published file."""
 
 
 def part_of(path: Path) -> Path:
@@ -43,13 +45,14 @@ def part_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.part")
 
 
-def download(address: str, path: Path, file: str) -> str:
+def download(address: str, path: Path, file: str, megabytes: float = 10_000.0) -> str:
     """Downloads a file that is not there yet; a progress bar is shown on a terminal.
 
     Args:
       address: https, or http where the host is this machine.
       path: where it is to be; its folder is made.
       file: its published name; a hash at its end has to be true.
+      megabytes: its published size; what is clearly larger is not kept.
 
     Returns:
       The file's SHA-256 in hexadecimal.
@@ -62,11 +65,17 @@ def download(address: str, path: Path, file: str) -> str:
     try:
         with writing(part):
             part.parent.mkdir(parents=True, exist_ok=True)
-        _transfer(address, part, file)
-    except _Refused as error:
+        _transfer(address, part, file, megabytes)
+    except addresses.RefusedError as error:
         raise UserError(
             f"{file} cannot be downloaded ({error}): fetch {address} on any machine with network "
             f"access and put it at {path.absolute()}"
+        ) from error
+    except _TooLargeError as error:
+        part.unlink(missing_ok=True)
+        raise UserError(
+            f"{address} gives {error}, but {file} is published with {megabytes:.1f} MB: nothing is "
+            "kept; look at the address"
         ) from error
     except _BrokenOff as error:
         raise UserError(
@@ -105,20 +114,23 @@ def _checked(part: Path, address: str, file: str) -> str:
         raise
 
 
-def _transfer(address: str, part: Path, file: str) -> None:
+def _transfer(address: str, part: Path, file: str, megabytes: float) -> None:
     """Completes a part."""
+    until, most = time.monotonic() + _DEADLINE, int(megabytes * _TOLERANCE * 1e6)
     size = part.stat().st_size if part.exists() else 0
     start = max(0, size - OVERLAP)
     with contextlib.ExitStack() as stack:
         response = stack.enter_context(_connect(address, start))
         total = _length(response)
         if response.status == 206:
-            total = _total_if_it_fits(response, part, start, size)
+            total = _total_if_it_fits(response, part, start, size, until)
             if total is None:
                 response = stack.enter_context(_connect(address, 0))
         if response.status == 200:  # the whole file, asked for or not
             size, total = 0, _length(response)
-        _append(response, part, size, total, file)
+        if total is not None and total > most:
+            raise _TooLargeError(f"{total / 1e6:.1f} MB")
+        _append(_pieces(response, until), part, size, total, file, most)
 
 
 def _connect(address: str, start: int) -> Any:
@@ -128,22 +140,22 @@ def _connect(address: str, start: int) -> Any:
       A response of status 200, or 206 if ``start`` is not 0.
 
     Raises:
-      _Refused: no server, or it does not give the file.
+      addresses.RefusedError: no server, or it does not give the file.
     """
     headers = {"User-Agent": f"flowad_jax/{flowad_jax.__version__}"}
     if start:
         headers["Range"] = f"bytes={start}-"
     try:
-        _require_safe(address)
+        addresses.require_safe(address)
         request = urllib.request.Request(address, headers=headers)
-        response = urllib.request.build_opener(_Redirects).open(request, timeout=_TIMEOUT)
+        response = urllib.request.build_opener(addresses.Redirects).open(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416 and start:  # the part is longer than the file
             return _connect(address, 0)
-        raise _Refused(f"HTTP {error.code} {error.reason}") from error
+        raise addresses.RefusedError(f"HTTP {error.code} {error.reason}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise _Refused(_reason(error)) from error
+        raise addresses.RefusedError(_reason(error)) from error
     if response.status not in ((200, 206) if start else (200,)):
         _refuse(response, f"answered with HTTP {response.status}")
     if response.headers.get_content_type() == "text/html":  # of a proxy or a hot spot
@@ -153,27 +165,7 @@ def _connect(address: str, start: int) -> Any:
 
 def _refuse(response: Any, reason: str) -> NoReturn:
     response.close()
-    raise _Refused(reason)
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirections, as release pages have them, but not away from https."""
-
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
-        """Looks at the new address first."""
-        try:
-            _require_safe(newurl)
-        except _Refused:
-            fp.close()
-            raise
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _require_safe(address: str) -> None:
-    parsed = urllib.parse.urlsplit(address)
-    local = parsed.scheme == "http" and parsed.hostname in _LOOPBACK
-    if parsed.scheme != "https" and not local:
-        raise _Refused(f"{address} is not an https address")
+    raise addresses.RefusedError(reason)
 
 
 def _length(response: Any) -> int | None:
@@ -181,7 +173,7 @@ def _length(response: Any) -> int | None:
     return int(length) if length.isdecimal() else None
 
 
-def _total_if_it_fits(response: Any, part: Path, start: int, size: int) -> int | None:
+def _total_if_it_fits(response: Any, part: Path, start: int, size: int, until: float) -> int | None:
     """The file's length, if the answer goes on where the part ends and is of the same file.
 
     Reads what the answer and the part have in common.
@@ -195,19 +187,24 @@ def _total_if_it_fits(response: Any, part: Path, start: int, size: int) -> int |
     with open(part, "rb") as file:
         file.seek(start)
         there = file.read()
-    come = b"".join(_pieces(response, len(there)))
+    come = b"".join(_pieces(response, until, len(there)))
     if len(come) < len(there):
         raise _BrokenOff("the server closed the connection early")
     return total if come == there else None
 
 
-def _append(response: Any, part: Path, size: int, total: int | None, file: str) -> None:
+def _append(
+    pieces: Iterator[bytes], part: Path, size: int, total: int | None, file: str, most: int
+) -> None:
     """Writes the rest of an answer behind the first ``size`` bytes of the part."""
     progress = tqdm(
         total=total, initial=size, desc=file, unit="B", unit_scale=True, leave=False, disable=None
     )
-    with progress, writing(part), open(part, "ab" if size else "wb") as output:
-        for piece in _pieces(response):
+    mode = "ab" if size else "wb"
+    with progress, writing(part), open(part, mode, opener=_without_waiting) as output:
+        for piece in pieces:
+            if size + len(piece) > most:
+                raise _TooLargeError(f"more than {most / 1e6:.1f} MB")
             output.write(piece)
             size += len(piece)
             progress.update(len(piece))
@@ -215,16 +212,26 @@ def _append(response: Any, part: Path, size: int, total: int | None, file: str) 
         raise _BrokenOff("the server closed the connection early")
 
 
-def _pieces(response: Any, limit: int | None = None) -> Iterator[bytes]:
+def _without_waiting(path: str, flags: int) -> int:
+    """Opens a file; a named pipe of that name is refused where nobody reads it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+
+
+def _pieces(response: Any, until: float, limit: int | None = None) -> Iterator[bytes]:
     """Yields an answer, or its next ``limit`` bytes; ends early where the server does."""
     while limit is None or limit > 0:
+        wanted, piece = _PIECE if limit is None else min(_PIECE, limit), bytearray()
         try:
-            piece = response.read(_PIECE if limit is None else min(_PIECE, limit))
+            # Not `read`, which would wait for all of a piece, however slowly it comes.
+            while len(piece) < wanted and (some := response.read1(wanted - len(piece))):
+                piece += some
+                if time.monotonic() > until:
+                    raise _BrokenOff(f"it took more than {_DEADLINE / 3600:g} hours")
         except (OSError, http.client.HTTPException) as error:
             raise _BrokenOff(_reason(error)) from error
         if not piece:
             return
-        yield piece
+        yield bytes(piece)
         limit = limit and limit - len(piece)
 
 

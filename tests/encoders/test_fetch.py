@@ -150,6 +150,14 @@ def test_a_false_download_is_an_error_under_any_name(ask, server, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_larger_file_than_the_published_one_is_not_kept(ask, server, tmp_path):
+    server.headers, server.endless = {"Content-Length": None}, True
+    code, _, err = ask(f"--arch={ARCH}")
+    assert code == 1
+    assert f"{FILE} is published with 0.3 MB" in err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_dry_run_does_nothing(ask, server, tmp_path):
     code, out, _ = ask(f"--arch={ARCH}", "--output=a b", "--dry_run")
     assert code == 0

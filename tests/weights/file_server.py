@@ -18,6 +18,8 @@ class FileServer:
       headers: replace the right ones.
       sends: how many bytes it sends before it closes the connection, None for all.
       stalls: whether it then leaves the connection open instead, until `resume`.
+      endless: whether it sends the file again and again.
+      drips: whether it sends the rest byte by byte, ten a second.
       asked: the Range of every request, None where there was none.
     """
 
@@ -27,6 +29,8 @@ class FileServer:
     headers: dict = field(default_factory=dict)
     sends: int | None = None
     stalls: bool = False
+    endless: bool = False
+    drips: bool = False
     asked: list = field(default_factory=list)
     resume: threading.Event = field(default_factory=threading.Event)
     root: str = ""
@@ -69,6 +73,13 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{stop}"
         self._head(state.status or (206 if start else 200), headers | state.headers)
         self.wfile.write(content[: state.sends])
+        with contextlib.suppress(OSError):  # until nobody listens
+            while state.endless and not state.resume.is_set():
+                self.wfile.write(content)
+            for byte in content[state.sends or 0 :] if state.drips else b"":
+                self.wfile.write(bytes([byte]))
+                if state.resume.wait(0.1):
+                    break
         if state.stalls:
             self.wfile.flush()
             state.resume.wait(10)

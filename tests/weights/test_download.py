@@ -1,15 +1,18 @@
 """Only what is complete and true gets its name, and what broke off goes on."""
 
 import hashlib
+import io
 import os
 import socket
+import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from flowad_jax.errors import UserError
-from flowad_jax.weights import download
+from flowad_jax.weights import addresses, download
 from tests.weights.file_server import serving
 
 BODY = np.random.default_rng(0).bytes(300_000)
@@ -178,6 +181,97 @@ def test_a_server_that_falls_silent(refused, server, tmp_path, monkeypatch):
     server.sends, server.stalls = 2 * download._PIECE, True
     assert "broke off (timed out)" in refused()
     assert contents(tmp_path) == {f"{PLAIN}.part": BODY[: server.sends]}
+
+
+@pytest.mark.parametrize("headers", [{"Content-Length": None}, {"Content-Length": "99999999999"}])
+def test_a_server_that_does_not_stop(server, tmp_path, headers):
+    server.headers, server.endless = headers, True
+    with pytest.raises(UserError) as caught:
+        download.download(f"{server.root}/file", tmp_path / PLAIN, PLAIN, megabytes=0.3)
+    assert "net.pth is published with 0.3 MB: nothing is kept" in str(caught.value)
+    assert contents(tmp_path) == {}
+    server.headers, server.endless = {}, False
+    download.download(f"{server.root}/file", tmp_path / PLAIN, PLAIN, megabytes=0.3)
+    assert contents(tmp_path) == {PLAIN: BODY}
+
+
+def test_no_more_than_the_published_size_is_ever_written(server, tmp_path, monkeypatch):
+    sizes = []
+
+    class Watched(download.tqdm):
+        def update(self, n=1):
+            sizes.append((tmp_path / f"{PLAIN}.part").stat().st_size)
+
+    monkeypatch.setattr(download, "tqdm", Watched)
+    server.headers, server.endless = {"Content-Length": None}, True
+    with pytest.raises(UserError, match="more than 5"):
+        download.download(f"{server.root}/file", tmp_path / PLAIN, PLAIN, megabytes=5)
+    assert 4e6 < max(sizes) < 1.05 * 5e6
+
+
+def test_a_server_that_drips_meets_the_deadline(refused, get, server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "_DEADLINE", 0.5)
+    server.sends, server.drips = 2 * download._PIECE, True
+    start = time.monotonic()
+    message = refused()
+    assert time.monotonic() - start < 5
+    assert "it took more than" in message
+    assert "hours" in message
+    assert "run the same command again" in message
+    assert contents(tmp_path) == {f"{PLAIN}.part": BODY[: server.sends]}
+    server.sends, server.drips = None, False
+    assert get() == DIGEST
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without named pipes")
+def test_a_named_pipe_in_the_place_of_a_part_is_not_waited_for(refused, tmp_path):
+    os.mkfifo(tmp_path / f"{PLAIN}.part")
+    assert "cannot write" in refused()
+
+
+PUBLIC = "https://example.org/x"
+REDIRECTS = {
+    (PUBLIC, "http://localhost:8000/x"): "not an https address",
+    (PUBLIC, "http://127.0.0.1/x"): "not an https address",
+    (PUBLIC, "http://example.org/x"): "not an https address",
+    **{
+        (PUBLIC, f"https://{host}/x"): "inside a private network"
+        for host in (
+            *("localhost", "LOCALHOST", "127.0.0.1", "127.1", "2130706433", "0x7f000001", "0"),
+            *("10.0.0.1", "172.16.3.4", "192.168.1.1", "169.254.169.254", "100.64.0.1"),
+            *("[::1]", "[::ffff:127.0.0.1]", "[fe80::1]", "[fc00::1]", "user@127.0.0.1:443"),
+            "inside.example.org",
+        )
+    },
+    (PUBLIC, "https://8.8.8.8/x"): "",
+    (PUBLIC, "https://[2001:4860:4860::8888]/x"): "",
+    (PUBLIC, "https://example.net/x"): "",
+    ("http://127.0.0.1:1/x", "http://localhost:2/x"): "",
+    ("http://127.0.0.1:1/x", PUBLIC): "",
+    ("https://inside.example.org/x", "https://10.0.0.1/x"): "",
+}
+
+
+@pytest.mark.parametrize(("origin", "target"), REDIRECTS)
+def test_where_a_server_may_send_a_request(monkeypatch, origin, target):
+    names = {"example.org": "8.8.8.8", "example.net": "8.8.4.4", "inside.example.org": "10.9.9.9"}
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda host, port: resolve(names.get(host, host), port)
+    )
+    request = urllib.request.Request(origin)
+    opened = io.BytesIO()
+    handler = urllib.request.build_opener(addresses.Redirects).handle_error["http"][302][0]
+
+    def follow():
+        return handler.redirect_request(request, opened, 302, "Found", {}, target)
+
+    if reason := REDIRECTS[origin, target]:
+        with pytest.raises(addresses.RefusedError, match=reason):
+            follow()
+        assert opened.closed
+    else:
+        assert follow().full_url == target
 
 
 def test_an_interrupt_keeps_the_part(get, tmp_path, monkeypatch):
