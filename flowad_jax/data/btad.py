@@ -10,7 +10,7 @@ Network for Image Anomaly Detection and Localization", ISIE 2021. Published with
 
 The root may be the folder ``BTech_Dataset_transformed`` of the archive or the one that holds it.
 Copies of the set differ in the names and formats of masks: {stem}_mask is known too, and any
-format that Pillow reads. Normal images are of kind ``"good"`` here, as in every other set.
+format of docs/images.md. Normal images are of kind ``"good"`` here, as in every other set.
 """
 
 from __future__ import annotations

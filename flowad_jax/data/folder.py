@@ -5,7 +5,7 @@
     {root}/{category}/test/{kind}/*           anomalous images, one folder per kind of defect
     {root}/{category}/ground_truth/{kind}/*   masks: {stem}_mask.png or {stem}.png
 
-Any format that Pillow reads is accepted, also mixed, and for masks too. Files and folders are
+Any format of docs/images.md is accepted, also mixed, and for masks too. Files and folders are
 taken in the order of their names. ``ground_truth`` may be absent, and with ``category=""`` the
 root itself is the category.
 """

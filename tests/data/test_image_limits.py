@@ -129,3 +129,10 @@ def test_memory_of_a_small_file_that_is_a_huge_image(tmp_path, mode):
     )
     own = 6000 * 6000 * (1 if mode == "L" else 4) / 1024
     assert int(done.stdout) < own + 60_000  # kB: bands of 4 million pixels in RGB
+
+
+def test_documentation_names_every_format():
+    page = (Path(__file__).parents[2] / "docs" / "images.md").read_text()
+    for name, suffixes in FORMATS.items():
+        words = " ".join(f"`{suffix}`" for suffix in suffixes)
+        assert f"| {name} | {words} |" in page
