@@ -126,7 +126,7 @@ def attempt(path: Path, foreign: bool) -> tuple[str, BaseException | None]:
         cause = error.__cause__
         # The reader says of everything else that the file is damaged.
         suspicious = isinstance(cause, MemoryError | RecursionError | SystemError)
-        one_line = "\n" not in str(error) and str(error).isprintable()
+        one_line = error.args[0].isprintable()  # as the reader wrote it: `str` would escape it
         return ("refused", cause) if one_line and not suspicious else ("found", cause or error)
     except (Exception, fuzz_guard.Stopped) as error:
         return "found", error

@@ -56,7 +56,8 @@ def describe(spec: EncoderSpec, source: str | Path, variables: Any) -> dict[str,
 def origin(source: str | Path) -> dict[str, Any]:
     """What a card says about the file that was converted."""
     source = Path(source)
-    return {"file": source.name, "bytes": source.stat().st_size, "sha256": sha256(source)}
+    with blame(source):
+        return {"file": source.name, "bytes": source.stat().st_size, "sha256": sha256(source)}
 
 
 def sizes(variables: Any) -> dict[str, int]:
@@ -157,7 +158,11 @@ def check_suffix(path: Path) -> str:
 def sha256(path: str | Path) -> str:
     """The SHA-256 of a file in hexadecimal, read in pieces."""
     path, digest = Path(path), hashlib.sha256()
-    with blame(path), open(path, "rb") as file, streaming.bar(_size(file), "checksum") as progress:
+    with (
+        blame(path),
+        files.open_regular(path) as file,
+        streaming.bar(_size(file), "checksum") as progress,
+    ):
         while piece := file.read(streaming.PIECE):
             digest.update(piece)
             progress.update(len(piece))

@@ -14,10 +14,11 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from flowad_jax import files
 from flowad_jax.errors import UserError
 from flowad_jax.weights import streaming, torch_legacy
 from flowad_jax.weights.foreign import ForeignMachine
@@ -54,10 +55,10 @@ def read(path: str | Path, *, foreign: bool = False) -> Any:
     with blame(path):
         if path.suffix == ".safetensors":
             return streaming.read_safetensors(path)[0]
-        with path.open("rb") as file:
+        with files.open_regular(path) as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if data[:2] == b"PK":
-            return _read_zip(path, data, machine)
+            if data[:2] == b"PK":
+                return _read_zip(file, data, machine)
         if torch_legacy.starts(data):
             return torch_legacy.read(data, machine)
         if data[257:262] == b"ustar":
@@ -134,8 +135,8 @@ def _kind(value: Any) -> str:
     return "tensor" if isinstance(value, np.ndarray) else type(value).__name__
 
 
-def _read_zip(path: Path, data: mmap.mmap, machine: type[Machine]) -> Any:
-    entries = _entries(path, data)
+def _read_zip(file: BinaryIO, data: mmap.mmap, machine: type[Machine]) -> Any:
+    entries = _entries(file, data)
     pickles = [name for name in entries if re.fullmatch(r"[^/]+/data\.pkl", name)]
     if len(pickles) != 1:
         raise RefusedError("is a zip file but not one of PyTorch: it has no single data.pkl")
@@ -162,7 +163,7 @@ def _read_zip(path: Path, data: mmap.mmap, machine: type[Machine]) -> Any:
         return TensorBuilder(fetch, len(data), machine).load(data)
 
 
-def _entries(path: Path, data: mmap.mmap) -> dict[str, zipfile.ZipInfo]:
+def _entries(file: BinaryIO, data: mmap.mmap) -> dict[str, zipfile.ZipInfo]:
     extras = 0
     for count, header in enumerate(re.finditer(b"PK\x01\x02", data), start=1):
         extras += int.from_bytes(data[header.start() + 30 : header.start() + 32], "little")
@@ -170,7 +171,7 @@ def _entries(path: Path, data: mmap.mmap) -> dict[str, zipfile.ZipInfo]:
             raise RefusedError(
                 f"has over {MAX_ZIP_ENTRIES} zip entries or {MAX_ZIP_EXTRAS} bytes of extras"
             )
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(file) as archive:
         infos = archive.infolist()
     if sum(info.file_size for info in infos) > len(data):
         raise RefusedError("has zip entries that overlap or are larger than the file")
