@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import inspect
+import re
 import sys
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from flowad_jax.synthesis import cutpaste, mixture, nsa
 from flowad_jax.training import workdir
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+DEVIATIONS = CONFIGS.parent / "docs" / "deviations.md"
 FILES = {
     path.relative_to(CONFIGS).with_suffix("").as_posix(): path.read_text()
     for path in sorted(CONFIGS.rglob("*.py"))
@@ -75,7 +77,9 @@ def flat(config):
 
 @pytest.mark.parametrize("name", MENDED)
 def test_a_short_name_is_a_paper_recipe_mended(name):
-    """Nothing but what `mended` takes from base.py, and that all of it."""
+    """Nothing but what `mended` takes from base.py, all of that, and each key is documented."""
+    documented = re.findall(r"`([a-z]+\.[a-z_]+)", DEVIATIONS.read_text(encoding="utf-8"))
+    named = {*documented, "method.legacy", "synthesis.jitter"}
     module = recipe(name)
     published = module.published
     assert published.__name__.startswith(f"configs.papers.{name}_")
@@ -88,6 +92,7 @@ def test_a_short_name_is_a_paper_recipe_mended(name):
             *("data.holdout", "data.drop_last", "data.train_filter", "eval.scoring"),
         )
         assert value == (plain[key] if mends else theirs[key]), key
+    assert {key for key in theirs if flat(config)[key] != theirs[key]} <= named
     assert theirs["data.holdout"] == 0 < config.data.holdout
     assert theirs["eval.scoring"] != config.eval.scoring == "calibrated"
 
