@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from flowad_jax.data._image_file import SUFFIXES
 from flowad_jax.data.images import WHITE, image_size, read_image
-from flowad_jax.data.masks import read_mask
+from flowad_jax.data.masks import TURNED, MaskReading, inspect_mask, orientation, unturned
 from flowad_jax.data.record import GOOD, UNKNOWN, Record, count
 from flowad_jax.errors import LayoutError, UserError
 from flowad_jax.lookup import nearest
@@ -43,7 +43,12 @@ class FileSource:
     """A ``record.Source`` of image files, with mask files of the anomalous images or without."""
 
     def __init__(
-        self, entries: Sequence[Entry], *, mask_threshold: int = 0, white: int = WHITE
+        self,
+        entries: Sequence[Entry],
+        *,
+        mask_threshold: int = 0,
+        white: int = WHITE,
+        folders: Iterable[Path] | None = None,
     ) -> None:
         """Keeps the entries in the given order and compares mask sizes from the file headers.
 
@@ -52,6 +57,8 @@ class FileSource:
             ``"unknown"`` nobody says whether they are.
           mask_threshold: grey value, of 255, above which a mask pixel is a defect.
           white: value of a 16-bit image that is shown as white.
+          folders: those of which every image is meant to be taken, so that skipped files are
+            worth a word; by default the folders of the entries and their masks.
 
         Raises:
           UserError: the header of a mask or its image is unreadable, or their sizes differ.
@@ -59,6 +66,9 @@ class FileSource:
         self._entries = list(entries)
         self._mask_threshold = mask_threshold
         self._white = white
+        if folders is None:
+            folders = {p.parent for e in self._entries for p in (e.path, *e.masks)}
+        self.folders = sorted(folders)
         self.kinds = [entry.kind for entry in self._entries]
         self.paths = [str(entry.path) for entry in self._entries]
         self.labels = np.array([_LABELS.get(kind, 1) for kind in self.kinds], np.int32)
@@ -81,11 +91,30 @@ class FileSource:
         image = read_image(entry.path, self._white)
         mask = np.zeros(image.shape[:2], bool)
         for file in entry.masks:
-            part = read_mask(file, self._mask_threshold)
+            part = inspect_mask(file, self._mask_threshold).mask
+            if part.shape != mask.shape and orientation(file) == 1:
+                part = unturned(part, entry.path)  # drawn on the image as it is stored
             if part.shape != mask.shape:
                 raise _sizes_differ(entry.path, image.shape[1::-1], file, part.shape[::-1])
             mask |= part
         return Record(image, mask, int(self.labels[index]), entry.kind, self.paths[index])
+
+    def inspect_masks(self, index: int) -> list[tuple[str, MaskReading]]:
+        """Reads the mask files of one record, with what is remarkable about them.
+
+        Raises:
+          UserError: a file is unreadable.
+        """
+        entry, found = self._entries[index], []
+        for file in entry.masks:
+            reading = inspect_mask(file, self._mask_threshold)
+            turn = orientation(entry.path)
+            height, width = reading.mask.shape
+            # Turned by a quarter, a mask fits in one way only, unless it is square.
+            if turn > 1 and (turn < 5 or height == width) and orientation(file) == 1:
+                reading = reading._replace(remarks=(*reading.remarks, TURNED))
+            found.append((str(file), reading))
+        return found
 
     def describe(self) -> dict[str, Any]:
         """Counts, see ``record.count``."""

@@ -91,7 +91,7 @@ def build(
     entries = [Entry(_path(file, row, row.cells["image"]), kind) for row, kind in chosen]
     found = [_masks(file, row, kind) if masks != "none" else [] for row, kind in chosen]
     joined = _files.attach_masks(entries, found, masks)
-    return FileSource(joined, mask_threshold=mask_threshold, white=white)
+    return FileSource(joined, mask_threshold=mask_threshold, white=white, folders=())
 
 
 def categories(root: str | Path) -> list[str]:

@@ -59,7 +59,10 @@ def build(
     _files.check_choice("split", split, _files.SPLITS)
     folder = category_folder(_files.check_root(root), category)
     entries = _train(folder, normal) if split == "train" else _test(folder, masks, normal)
-    return FileSource(entries, mask_threshold=mask_threshold, white=white)
+    with_masks = split == "test" and masks != "none"
+    truth = _files.subfolders(folder / "ground_truth") if with_masks else []
+    listed = {*truth, *(entry.path.parent for entry in entries)}
+    return FileSource(entries, mask_threshold=mask_threshold, white=white, folders=listed)
 
 
 def categories(root: str | Path) -> list[str]:

@@ -1,29 +1,174 @@
-"""How mask files become arrays."""
+"""How mask files become arrays, and what is remarkable about them.
+
+A pixel is a defect where its largest colour exceeds a threshold. Where the threshold is 0, values
+may be numbers of classes, so that each of them counts; but black and white with JPEG noise or soft
+edges is split in the middle. Masks that may mean something else than what is read are remarked.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from PIL import Image, ImageOps
 
+from flowad_jax.data._image_file import ORIENTATION, opened
 from flowad_jax.data.images import WHITE, decode, full_scale
+
+_MIDDLE = 127  # of 255: values above it are white
+_CLASSES = 8  # different values above which a mask is not one of class numbers
+_MOSTLY = 0.9  # share of defect pixels above which a mask looks inverted
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class Remark(NamedTuple):
+    """Something about a mask that its owner should know, and what to do about it."""
+
+    what: str
+    remedy: str
+
+
+_SET = "set data.options.mask_threshold"
+SPLIT = Remark(
+    f"hold many grey values and are split above {_MIDDLE} of 255",
+    f"save them in black and white without JPEG, or {_SET}",
+)
+GREY = Remark(
+    "hold many grey values, and all above 0 mark defects",
+    f"save them in black and white, or {_SET}",
+)
+LEVELS = Remark(
+    "hold dark and bright values, and all above 0 mark defects",
+    f"{_SET} if the dark ones mark none",
+)
+HIDDEN = Remark(
+    "have colours under full transparency, which mark no defect", "save them without transparency"
+)
+INVERTED = Remark(
+    "mark nearly the whole image or all of its border",
+    "invert them if they are white where nothing is wrong",
+)
+TURNED = Remark(
+    "have no orientation tag but their images have one, and fit these turned and unturned",
+    "save the images upright and without the tag; the masks are taken as upright",
+)
+
+
+class MaskReading(NamedTuple):
+    """A mask, (H, W) bool, and what is remarkable about it."""
+
+    mask: np.ndarray
+    remarks: tuple[Remark, ...] = ()
 
 
 def read_mask(path: str | Path, threshold: int = 0) -> np.ndarray:
-    """Reads a mask; a pixel is a defect where its largest colour exceeds the threshold.
+    """Returns the mask of `inspect_mask`, (H, W) bool."""
+    return inspect_mask(path, threshold).mask
 
-    Binarised here, before any resize. The threshold is on the scale of 8-bit images: 0 is the
-    rule of the CFLOW-AD reference (value is not zero), 127 suits masks saved as JPEG.
 
-    Returns:
-      (H, W) bool.
+def inspect_mask(path: str | Path, threshold: int = 0) -> MaskReading:
+    """Reads a mask; the top of this module says what marks a defect.
+
+    Binarised here, before any resize. Where all visible pixels have one colour, the mask is drawn
+    in the alpha channel, and that counts.
+
+    Args:
+      path: the file.
+      threshold: on the scale of 8-bit images. 0 is the rule of the CFLOW-AD reference (value is
+        not zero), with the exception above.
 
     Raises:
       UserError: as ``read_image``.
     """
     pixels = decode(path)
-    if pixels.dtype == np.uint8:
-        red, green, blue = np.moveaxis(pixels, -1, 0)
-        # Twenty times as fast as a maximum over an axis of three.
-        return np.maximum(np.maximum(red, green), blue) > threshold
-    return pixels > threshold / 255 * full_scale(pixels, WHITE)
+    alpha, is_jpeg = _header(path)
+    values = pixels
+    if pixels.ndim == 3:  # twenty times as fast as a maximum over an axis of three
+        values = np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
+    full = 255.0 if values.dtype == np.uint8 else full_scale(values, WHITE)
+    remarks = []
+    if alpha is not None:
+        visible = alpha > 0
+        if _is_one_colour(pixels[visible]):
+            values, full = alpha, 255.0
+        else:
+            remarks += [HIDDEN] if values[~visible].any() else []
+            values = np.where(visible, values, 0)
+    if not threshold:
+        threshold, remark = _split(values, full, is_jpeg)
+        remarks += [remark] if remark else []
+    mask = values > threshold / 255 * full
+    if mask.mean() > _MOSTLY or _border(mask).all():
+        remarks.append(INVERTED)
+    return MaskReading(mask, tuple(remarks))
+
+
+def unturned(mask: np.ndarray, image: str | Path) -> np.ndarray:
+    """Turns a mask (h, w) that was drawn on an image as it is stored, not as it is shown."""
+    turn = _TURNS.get(orientation(image))
+    return mask if turn is None else np.asarray(Image.fromarray(mask).transpose(turn))
+
+
+def orientation(path: str | Path) -> int:
+    """Returns the orientation tag of an image file, 1 if it has none or another value.
+
+    Raises:
+      UserError: it is unreadable.
+    """
+    with opened(path) as image:
+        found = image.getexif().get(ORIENTATION, 1)
+    return found if found in _TURNS else 1
+
+
+def _header(path: str | Path) -> tuple[np.ndarray | None, bool]:
+    """Returns alpha (H, W) uint8 if there is one that is not constant, and whether it is a JPEG."""
+    with opened(path) as image:
+        is_jpeg = image.format in ("JPEG", "MPO")
+        if not image.has_transparency_data:
+            return None, is_jpeg
+        upright = ImageOps.exif_transpose(image)
+        alpha = np.asarray(upright.convert("RGBA").getchannel("A"))
+    return (alpha if alpha.min() < alpha.max() else None), is_jpeg
+
+
+def _is_one_colour(pixels: np.ndarray) -> bool:
+    """Whether pixels (N,) or (N, 3) are all equal."""
+    return bool((pixels == pixels[0]).all())
+
+
+def _split(values: np.ndarray, full: float, is_jpeg: bool) -> tuple[int, Remark | None]:
+    """Returns the threshold, of 255, for values (H, W) of a mask that nobody gave one for."""
+    levels = _levels(values)
+    share = levels / full
+    low, high = share[(share > 0) & (share <= _MIDDLE / 255)], share[share > _MIDDLE / 255]
+    several = is_jpeg or len(levels) > _CLASSES
+    if not len(low) or not len(high):  # such as numbers of classes from 1 on, or from 255 down
+        return 0, GREY if several and len(low) else None
+    is_noise = len(high) > 1 and low[-1] < 1 / 4 and high[0] > 3 / 4
+    if several or is_noise or levels[0] > 0:
+        middle = np.count_nonzero((values > full / 4) & (values < full * 3 / 4))
+        white = np.count_nonzero(values >= full * 3 / 4)
+        if middle < max(0.05 * values.size, white):
+            return _MIDDLE, SPLIT
+        return 0, GREY
+    return 0, LEVELS
+
+
+def _levels(values: np.ndarray) -> np.ndarray:
+    """All different values, rising."""
+    if values.dtype == np.uint8:  # much faster than sorting
+        return np.flatnonzero(np.bincount(values.reshape(-1), minlength=256))
+    return np.unique(values)
+
+
+def _border(mask: np.ndarray) -> np.ndarray:
+    return np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])

@@ -129,7 +129,7 @@ def build(
     entries = [Entry(_file(folder, item.where, item.image), item.kind) for item in items]
     found = [_mask(folder, item) if masks != "none" else None for item in items]
     joined = sorted(_files.attach_masks(entries, found, masks), key=lambda entry: entry.path)
-    return FileSource(joined, mask_threshold=mask_threshold)
+    return FileSource(joined, mask_threshold=mask_threshold, folders=())
 
 
 def categories(root: str | Path) -> list[str]:

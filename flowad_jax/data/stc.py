@@ -70,7 +70,7 @@ def build(
     path = _root(root)
     if split == "test":
         return FrameSource(list(_test(path / "testing", category, masks, every)))
-    return FileSource(_train(path / "training", category, frames, quality, every))
+    return FileSource(_train(path / "training", category, frames, quality, every), folders=())
 
 
 def categories(root: str | Path) -> list[str]:

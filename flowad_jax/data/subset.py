@@ -17,6 +17,7 @@ class Subset:
     Attributes:
       indices: which records of the source they are.
       labels, kinds, paths, has_masks: as of any source.
+      folders: as of a `FileSource`; none of other sources.
     """
 
     def __init__(self, source: Source, indices: np.ndarray):
@@ -27,6 +28,7 @@ class Subset:
         self.kinds = [source.kinds[i] for i in indices]
         self.paths = [source.paths[i] for i in indices]
         self.has_masks = source.has_masks
+        self.folders = getattr(source, "folders", ())
 
     def __len__(self) -> int:
         """Number of records."""

@@ -78,8 +78,8 @@ def build(
     if not _downloaded(path):
         where = _converted(path)
         return folder.build(where, category, split, masks=masks, mask_threshold=mask_threshold)
-    entries = _entries(path, category, split, masks)
-    return FileSource(sorted(entries, key=lambda e: e.path), mask_threshold=mask_threshold)
+    entries = sorted(_entries(path, category, split, masks), key=lambda e: e.path)
+    return FileSource(entries, mask_threshold=mask_threshold, folders=())
 
 
 def categories(root: str | Path) -> list[str]:

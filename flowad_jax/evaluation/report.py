@@ -106,8 +106,10 @@ def _body(
 
     card = results.get("thresholds") or {}
     counts = card.get("test", {}) if findings.threshold is not None else {}
+    notices = [tag("p", line, class_="notice") for line in results.get("findings", ())]
+    metrics = report_tables.metric_table(results["columns"], results.get("undefined", {}))
     sections = {
-        "Metrics": report_tables.metric_table(results["columns"], results.get("undefined", {})),
+        "Metrics": join([*notices, metrics]),
         "Calibration": report_tables.calibration(card, counts),
         "Kinds of defects": report_tables.kinds(findings),
         "Curves": report_charts.curves(findings),

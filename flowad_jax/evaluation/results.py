@@ -54,8 +54,9 @@ def write(workdir: str | os.PathLike[str], results: Mapping[str, Any]) -> None:
       workdir: folder of the run; created where it is missing.
       results: ``method`` and ``seed``; the tables ``data``, ``encoder`` (``name``, ``sha256``),
         ``timing`` and ``versions``; ``columns`` from names in `COLUMNS`
-        to metrics as fractions of 1. May hold more; of that, ``results.md`` shows ``undefined``
-        (metric to reason), ``commands`` (command lines) and ``pictures`` (paths under
+        to metrics as fractions of 1. May hold more; of that, ``results.md`` shows ``findings``
+        (lines about the files of the data set), ``undefined`` (metric to reason), ``commands``
+        (command lines) and ``pictures`` (paths under
         ``workdir``). A number that is not finite becomes ``null``.
 
     Raises:
@@ -85,6 +86,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     sections = [
         f"# {text(results['method'])}",
         _metric_table(results["columns"], results.get("undefined", {})),
+        *([_findings(results["findings"])] if results.get("findings") else []),
         "## Data\n\n" + _table(results["data"]),
         "## Encoder\n\n" + _table(results["encoder"]),
         "## Run\n\n" + _table(_scalars(results) | results["timing"]),
@@ -131,6 +133,10 @@ def _metric_table(
         by_reason.setdefault(reason, []).append(METRICS.get(metric, metric))
     notes = [f"No {'; '.join(names)}: {text(reason)}." for reason, names in by_reason.items()]
     return "\n\n".join([markdown_table(rows), *notes])
+
+
+def _findings(lines: Iterable[str]) -> str:
+    return "## Findings\n\n" + "\n".join(f"- {text(line)}" for line in lines)
 
 
 def _percent(fraction: float | None) -> str:

@@ -73,6 +73,8 @@ class Run:
                 system, checkpoints, system.devices
             )
             log.info("%sresuming at epoch %d, batch %d", title and f"{title}: ", *self.position)
+        for line in system.findings:
+            log.warning("%s%s", title and f"{title}: ", line)
 
     @property
     def images(self) -> tuple[int, int]:

@@ -52,6 +52,7 @@ def report(system: System, path: Path, timing: dict[str, Any], scored: Scored) -
             "converted" if converted.is_converted(path) else "last": scored.metrics,
             **_chosen(path, system.config.eval.scoring),
         },
+        "findings": system.findings,
         "undefined": metrics.undefined(system.test.labels, scored.masks),
         "thresholds": _thresholds(system, scored),
         "timing": _timing(system, timing, scored),

@@ -13,6 +13,7 @@ from ml_collections import config_dict
 
 from flowad_jax import lookup, parallel
 from flowad_jax.data import sources
+from flowad_jax.data.findings import findings
 from flowad_jax.data.images import WHITE, depth_advice
 from flowad_jax.data.pipeline import Loader
 from flowad_jax.data.record import Source
@@ -56,6 +57,15 @@ class System(Model):
     def native_masks(self) -> list[np.ndarray]:
         """Masks of the test images at their own sizes."""
         return native.read_masks(self.test)
+
+    @cached_property
+    def findings(self) -> list[str]:
+        """What is remarkable about the files of all sources, one line each."""
+        paths, white = [*self.train.paths, *self.test.paths], _white(self.config)
+        lines = [advice] if (advice := depth_advice(paths, white)) else []
+        for source in (self.train, self.holdout, self.test):
+            lines += findings(source, self.image_size)
+        return list(dict.fromkeys(lines))
 
     @property
     def images_per_epoch(self) -> int:
@@ -128,8 +138,6 @@ def build(
         f" and {unknown} of unknown label" if (unknown := np.sum(test.labels == -1)) else "",
         model.image_size,
     )
-    if advice := depth_advice([*train.paths, *test.paths], _white(config)):
-        log.warning("%s", advice)
     normal, size = evenly_spaced(train, config.eval.calibration_images), config.eval.batch_size
     if for_training:
         train_loader = _train_loader(model, train)
