@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flowad_jax.data.findings import examples
 from flowad_jax.doctor import machine
 from flowad_jax.doctor.__main__ import main
-from flowad_jax.doctor.findings import Section, examples
+from flowad_jax.doctor.findings import Section
 from flowad_jax.encoders.load import load
 from flowad_jax.errors import UserError
 from flowad_jax.features import memory

@@ -22,7 +22,6 @@ from flowad_jax.data.transforms import resize_mask
 from flowad_jax.errors import one_line
 
 _THREADS = 4
-_NAMED = 3  # of the files that a line is about
 _LARGER = "raise data.image_size, or measure with eval.mask_size='native'"
 
 
@@ -56,7 +55,7 @@ def findings(source: Source, size: int) -> list[str]:
     return [one_line(line) for line in lines + _remarks(defects) + _shrunk(defects, size)]
 
 
-def examples(names: Iterable[str], most: int = _NAMED) -> str:
+def examples(names: Iterable[str], most: int = 2) -> str:
     """The first few names of many: ``"a, b and 7 more"``."""
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
@@ -107,10 +106,11 @@ def _remarks(defects: Sequence[_Defect]) -> list[str]:
         f"{len(names)} of {len(masks)} masks {remark.what} ({examples(names)}): {remark.remedy}"
         for remark, names in found.items()
     ]
-    if empty := [defect.path for defect in defects if defect.is_empty]:
+    empty = [defect.path for defect in defects if defect.is_empty]
+    if 0 < len(empty) < len(defects):  # else all pixel metrics are undefined, which says the same
         lines.append(
             f"{len(empty)} of {len(defects)} anomalous images have a mask that marks nothing "
-            f"({examples(empty)}): correct the masks; the images count as anomalous all the same"
+            f"({examples(empty)}): correct the masks, as the images count as anomalous"
         )
     return lines
 

@@ -50,8 +50,12 @@ LEVELS = Remark(
     "hold dark and bright values, and all above 0 mark defects",
     f"{_SET} if the dark ones mark none",
 )
+FILLED = Remark(
+    "have a colour under full transparency, which marks no defect", "save them without transparency"
+)
 HIDDEN = Remark(
-    "have colours under full transparency, which mark no defect", "save them without transparency"
+    "have colours under full transparency, which count as if they were seen",
+    "save them without transparency",
 )
 INVERTED = Remark(
     "mark nearly the whole image or all of its border",
@@ -59,7 +63,7 @@ INVERTED = Remark(
 )
 TURNED = Remark(
     "have no orientation tag but their images have one, and fit these turned and unturned",
-    "save the images upright and without the tag; the masks are taken as upright",
+    "save the images upright and without the tag, as the masks are taken for upright",
 )
 
 
@@ -97,12 +101,13 @@ def inspect_mask(path: str | Path, threshold: int = 0) -> MaskReading:
     full = 255.0 if values.dtype == np.uint8 else full_scale(values, WHITE)
     remarks = []
     if alpha is not None:
-        visible = alpha > 0
-        if _is_one_colour(pixels[visible]):
+        hidden = alpha == 0
+        if _is_one_colour(pixels[~hidden]):
             values, full = alpha, 255.0
-        else:
-            remarks += [HIDDEN] if values[~visible].any() else []
-            values = np.where(visible, values, 0)
+        elif values[hidden].any():
+            is_filled = _is_one_colour(pixels[hidden])
+            values = np.where(hidden, 0, values) if is_filled else values
+            remarks.append(FILLED if is_filled else HIDDEN)
     if not threshold:
         threshold, remark = _split(values, full, is_jpeg)
         remarks += [remark] if remark else []

@@ -39,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     stray = [f"--{k}" for k in ("name", "category", "set") if getattr(args, k) is not None]
     if stray and args.data is None:
         parser.error(f"{stray[0]} needs --data=FOLDER")
+    if args.image_size < 1:
+        parser.error(f"--image_size={args.image_size}: must be 1 or more")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -70,7 +72,8 @@ def _sections(args: argparse.Namespace) -> Iterator[Section]:
         from flowad_jax.doctor import data
 
         name = "folder" if args.name is None else args.name
-        yield from data.examine(args.data, name, args.category, settings(args.set or []))
+        options, size = settings(args.set or []), args.image_size
+        yield from data.examine(args.data, name, args.category, options, size)
     if args.workdir is not None:
         from flowad_jax.doctor import workdir
 
@@ -88,6 +91,13 @@ def _parser() -> Parser:
         action="append",
         metavar="OPTION=VALUE",
         help="an option of the layout, e.g. --set=normal=ok; may be repeated",
+    )
+    add(
+        "--image_size",
+        type=int,
+        default=256,
+        metavar="N",
+        help="side of images in training, as data.image_size: do defects vanish? [256]",
     )
     add("--workdir", metavar="FOLDER", help="folder of a run made by train.py")
     return parser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,9 +10,10 @@ from typing import Any
 
 from flowad_jax import lookup
 from flowad_jax.data import sources
+from flowad_jax.data.findings import examples, findings
 from flowad_jax.data.images import WHITE, depth_advice
 from flowad_jax.data.record import Source, count
-from flowad_jax.doctor.findings import Section, examples
+from flowad_jax.doctor.findings import Section
 from flowad_jax.doctor.images import Reader, Seen
 from flowad_jax.errors import UserError
 
@@ -24,7 +26,7 @@ _IGNORE = "or set data.options.masks to 'none'"
 
 
 def examine(
-    root: str, name: str, category: str | None, options: dict[str, Any]
+    root: str, name: str, category: str | None, options: dict[str, Any], image_size: int
 ) -> Iterator[Section]:
     """Looks at one category of a data set, or at all of them.
 
@@ -33,13 +35,14 @@ def examine(
       name: its layout, a module of `flowad_jax.data`.
       category: one of its categories; None for all that are there.
       options: of the layout, as ``data.options`` has them.
+      image_size: side of the images in training, at which defects must not vanish.
 
     Raises:
       UserError: there is no such layout, or it has no such options.
     """
     _check(sources.find(name), name, options)
     for one in [category] if category is not None else _categories(name, root):
-        yield _category(name, root, one, options)
+        yield _category(name, root, one, options, image_size)
 
 
 def _check(build: Callable[..., Source], name: str, options: dict[str, Any]) -> None:
@@ -67,13 +70,16 @@ def _categories(name: str, root: str) -> list[str]:
         return [""]
 
 
-def _category(name: str, root: str, category: str, options: dict[str, Any]) -> Section:
+def _category(
+    name: str, root: str, category: str, options: dict[str, Any], image_size: int
+) -> Section:
     section = Section(f"Data '{root}'" + (f", category '{category}'" if category else ""))
     keyword = inspect.signature(sources.find(name)).parameters
     plain = options | ({"masks": "none"} if "masks" in keyword else {})
     threshold = keyword["mask_threshold"].default if "mask_threshold" in keyword else 0
     threshold = options.get("mask_threshold", threshold)
     seen: list[Seen] = []
+    found: list[str] = []
     refusals = []
     for split in _SPLITS:
         try:
@@ -89,12 +95,16 @@ def _category(name: str, root: str, category: str, options: dict[str, Any]) -> S
             refusals.append(fault)
         masks = options.get("masks") != "none"
         seen += Reader(split, source, whole, masks, threshold).all()
+        with contextlib.suppress(UserError):  # of masks that the reader names
+            found += findings(whole or source, image_size)
     before = len(section.problems)
     _unreadable(section, seen)
     _masks(section, [s for s in seen if s.split == "test" and s.anomalous], bool(refusals))
     if len(section.problems) == before:  # else they say the same and more
         for refusal in refusals:
             section.refused(refusal)
+    for line in found:
+        section.refused(UserError(line))
     _pixels(section, [s for s in seen if s.size])
     deep = [s.path for s in seen if s.size and s.mode.startswith("16 bit")]
     if advice := depth_advice(deep, options.get("white", WHITE)):
@@ -134,14 +144,11 @@ def _masks(section: Section, anomalous: Sequence[Seen], refused: bool) -> None:
             f"masks of another size than their image ({len(wrong)}): {examples(names)}",
             "draw them again at the size of the image, " + _IGNORE,
         )
-    black = [s.path for s in having if s.mask_size and not s.marked]
-    if black and len(black) == len(having):
+    if having and not any(s.marked or not s.mask_size for s in having):
         section.problem(
             "all masks are black: no pixel is above data.options.mask_threshold",
             "set it below the value that marks defects, e.g. --set=mask_threshold=0",
         )
-    elif black:
-        section.fact("black masks", f"{len(black)}, of images that count as anomalous all the same")
 
 
 def _pixels(section: Section, seen: Sequence[Seen]) -> None:

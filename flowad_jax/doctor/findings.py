@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from flowad_jax.errors import UserError
@@ -50,13 +49,6 @@ class Section:
         facts = [f"  {name:{width}}  {text}" for name, text in self.facts]
         problems = [f"  ! {what}\n    -> {remedy}" for what, remedy in self.problems]
         return "\n".join([self.title, *facts, *problems])
-
-
-def examples(names: Iterable[str], most: int = 2) -> str:
-    """The first few names of many: ``"a, b and 7 more"``."""
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _line(text: str) -> str:
