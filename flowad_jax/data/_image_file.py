@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, ImagePalette, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from flowad_jax.errors import UserError
@@ -93,6 +93,8 @@ def opened(path: str | Path) -> Iterator[ImageFile.ImageFile]:
             _check_pages(image)
             if isinstance(image, TiffImageFile):
                 _check_tiff(image)
+            if image.format == "BMP" and image.mode == "1":
+                _mend_bmp(image)
             yield image
     except TooLargeError:
         raise
@@ -143,6 +145,21 @@ def _check_tiff(image: TiffImageFile) -> None:
         raise UserError("its values have a sign; save it with 8 bits without sign")
     if apart and max(bits) > 8:
         raise UserError("its colours are stored apart with 16 bits; save them pixel by pixel")
+
+
+def _mend_bmp(image: ImageFile.ImageFile) -> None:
+    """Undoes that Pillow takes every BMP in black and white for one of 1 bit per pixel."""
+    file: Any = image.fp
+    position = file.tell()
+    file.seek(14)  # where the header begins, with its size
+    header = file.read(16)
+    file.seek(position)
+    bits = int.from_bytes(header[10:12] if header[0] == 12 else header[14:16], "little")
+    if bits > 1:
+        codec, extents, offset, args = image.tile[0]
+        image._mode, image.palette = "P", ImagePalette.raw("RGB", b"\0\0\0\xff\xff\xff")
+        new = ("P" if bits == 8 else f"P;{bits}", *args[1:])
+        image.tile = [ImageFile._Tile(codec, extents, offset, new)]
 
 
 class DecodedImage:

@@ -48,9 +48,10 @@ def findings(source: Source, size: int) -> list[str]:
       UserError: a mask cannot be read.
     """
     lines = _skipped(getattr(source, "folders", ()))
-    anomalous = np.flatnonzero(np.asarray(source.labels) == 1) if source.has_masks else []
+    anomalous = np.flatnonzero(np.asarray(source.labels) == 1).tolist()
     with ThreadPoolExecutor(_THREADS) as pool:
-        defects = list(pool.map(lambda index: _look(source, int(index), size), anomalous))
+        rows = anomalous if source.has_masks else []
+        defects = list(pool.map(lambda index: _look(source, index, size), rows))
     # Names of files come from strangers.
     return [one_line(line) for line in lines + _remarks(defects) + _shrunk(defects, size)]
 

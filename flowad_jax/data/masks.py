@@ -153,7 +153,7 @@ def _is_one_colour(pixels: np.ndarray) -> bool:
 def _split(values: np.ndarray, full: float, is_jpeg: bool) -> tuple[int, Remark | None]:
     """Returns the threshold, of 255, for values (H, W) of a mask that nobody gave one for."""
     levels = _levels(values)
-    share = levels / full
+    share: np.ndarray = levels / full
     low, high = share[(share > 0) & (share <= _MIDDLE / 255)], share[share > _MIDDLE / 255]
     several = is_jpeg or len(levels) > _CLASSES
     if not len(low) or not len(high):  # such as numbers of classes from 1 on, or from 255 down
