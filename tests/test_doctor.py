@@ -32,7 +32,7 @@ pytestmark = pytest.mark.whole
 def snapshot(folder):
     """Names, times and contents of everything below a folder."""
     files = sorted(folder.rglob("*"))
-    return [(f, f.stat().st_mtime_ns, f.read_bytes() if f.is_file() else b"") for f in files]
+    return [(f, f.lstat().st_mtime_ns, f.read_bytes() if f.is_file() else b"") for f in files]
 
 
 @pytest.fixture
@@ -99,6 +99,26 @@ def shrink_masks(part):
 def blacken_masks(part):
     for index in range(5):
         write_mask(part, index, value=0)
+
+
+def invert_mask(part):
+    file = part / "ground_truth" / "spot" / "1_mask.png"
+    with Image.open(file) as mask:
+        mask.point(lambda value: 255 - value).save(file)
+
+
+def blur_mask(part):
+    with Image.open(part / "ground_truth" / "spot" / "1_mask.png") as mask:
+        mask.save(part / "ground_truth" / "spot" / "1_mask.jpg", quality=80)
+    (part / "ground_truth" / "spot" / "1_mask.png").unlink()
+
+
+def leave_photograph(part):
+    (part / "train" / "good" / "07.heic").write_bytes(b"")
+
+
+def break_link(part):
+    (part / "test" / "good" / "9.png").symlink_to(part / "gone.png")
 
 
 def break_mask(part):
@@ -168,6 +188,14 @@ def drop_training(part):
         (misname_masks, "anomalous images without a mask (5 of 5)", "data.options.masks to 'none'"),
         (shrink_masks, "masks of another size than their image (2)", "size of the image"),
         (blacken_masks, "all masks are black", "--set=mask_threshold=0"),
+        (invert_mask, "1 of 5 masks mark nearly the whole image or all of its border", "invert"),
+        (
+            blur_mask,
+            "1 of 5 masks hold many grey values and are split above 127",
+            "black and white",
+        ),
+        (leave_photograph, "images or masks: 1 ({part}/train/good/07.heic)", "convert them to PNG"),
+        (break_link, "images or masks: 1 ({part}/test/good/9.png)", "repair their links"),
         (break_mask, "cannot read '{part}/ground_truth/spot/2_mask.png'", "replace or remove"),
         (break_image, "cannot read '{part}/train/good/07.png'", "replace or remove"),
         (cut_image, "cannot read '{part}/test/good/1.png'", "replace or remove"),
@@ -196,6 +224,37 @@ def test_each_problem_of_a_folder(ask, part, spoil, what, remedy):
     assert remedy in lines[found + 1]
     assert lines[-1] == "1 problem found", text
     assert snapshot(part) == before
+
+
+def test_defects_that_vanish_at_the_size_of_the_network(ask, part):
+    speck = np.zeros((40, 36), np.uint8)
+    speck[4, 4] = 255
+    Image.fromarray(speck).save(part / "ground_truth" / "spot" / "1_mask.png")
+    assert ask(f"--data={part.parent}")[0] == 0  # 256 px: every pixel is there several times
+    code, text = ask(f"--data={part.parent}", "--image_size=32")
+    assert code == 1
+    named = f"({part}/test/spot/1.png)"
+    assert f"at 32 px nothing is left of the masks of 1 of 5 anomalous images {named}" in text
+    assert f"at 32 px nothing is left of 1 of 5 separate defect regions {named}" in text
+    assert "-> raise data.image_size" in text
+    code, text = ask(f"--data={part.parent}", "--image_size=0")
+    assert code == 2
+    assert "--image_size=0: must be 1 or more" in text
+
+
+def test_images_of_unknown_label_need_no_mask(ask, part):
+    rows = ["image,split,label,mask"]
+    for split in ("train", "test"):
+        rows += [f"{f.relative_to(part)},{split},good," for f in (part / split / "good").iterdir()]
+    for index in range(5):
+        mask = f"ground_truth/spot/{index}_mask.png"
+        rows.append(f"test/spot/{index}.png,test,spot,{mask}")
+    write_image(part / "odd.png", 999)
+    rows.append("odd.png,test,unknown,")
+    (part / "dataset.csv").write_text("\n".join(rows))
+    code, text = ask(f"--data={part}", "--name=csv")
+    assert code == 0, text
+    assert "5 good, 5 spot, 1 unknown" in text
 
 
 def test_several_problems_are_found_at_once(ask, part):

@@ -156,7 +156,8 @@ def _mend_bmp(image: ImageFile.ImageFile) -> None:
     file.seek(position)
     bits = int.from_bytes(header[10:12] if header[0] == 12 else header[14:16], "little")
     if bits > 1:
-        codec, extents, offset, args = image.tile[0]
+        tile: Any = image.tile[0]
+        codec, extents, offset, args = tile
         image._mode, image.palette = "P", ImagePalette.raw("RGB", b"\0\0\0\xff\xff\xff")
         new = ("P" if bits == 8 else f"P;{bits}", *args[1:])
         image.tile = [ImageFile._Tile(codec, extents, offset, new)]

@@ -68,8 +68,8 @@ def _skipped(folders: Iterable[Path]) -> list[str]:
     if not found:
         return []
     return [
-        f"{len(found)} files beside images or masks are skipped ({examples(found)}): convert them "
-        "to PNG, repair their links, or move them elsewhere"
+        f"skipped files beside images or masks: {len(found)} ({examples(found)}): convert them to "
+        "PNG, repair their links, or move them elsewhere"
     ]
 
 
@@ -127,7 +127,7 @@ def _shrunk(defects: Sequence[_Defect], size: int) -> list[str]:
     if partly := [defect.path for defect in defects if defect.lost]:
         lost, regions = (sum(getattr(d, name) for d in defects) for name in ("lost", "regions"))
         lines.append(
-            f"at {size} px nothing is left of {lost} of {regions} separate defect regions, in "
-            f"{len(partly)} images ({examples(partly)}): {_LARGER}"
+            f"at {size} px nothing is left of {lost} of {regions} separate defect regions "
+            f"({examples(partly)}): {_LARGER}"
         )
     return lines

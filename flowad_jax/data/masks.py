@@ -153,15 +153,16 @@ def _is_one_colour(pixels: np.ndarray) -> bool:
 def _split(values: np.ndarray, full: float, is_jpeg: bool) -> tuple[int, Remark | None]:
     """Returns the threshold, of 255, for values (H, W) of a mask that nobody gave one for."""
     levels = _levels(values)
-    share: np.ndarray = levels / full
-    low, high = share[(share > 0) & (share <= _MIDDLE / 255)], share[share > _MIDDLE / 255]
+    shares: list[float] = (levels / full).tolist()
+    low = [share for share in shares if 0 < share <= _MIDDLE / 255]
+    high = [share for share in shares if share > _MIDDLE / 255]
     several = is_jpeg or len(levels) > _CLASSES
-    if not len(low) or not len(high):  # such as numbers of classes from 1 on, or from 255 down
-        return 0, GREY if several and len(low) else None
+    if not low or not high:  # such as numbers of classes from 1 on, or from 255 down
+        return 0, GREY if several and low else None
     is_noise = len(high) > 1 and low[-1] < 1 / 4 and high[0] > 3 / 4
     if several or is_noise or levels[0] > 0:
-        middle = np.count_nonzero((values > full / 4) & (values < full * 3 / 4))
-        white = np.count_nonzero(values >= full * 3 / 4)
+        white = int(np.sum(values >= full * 3 / 4))
+        middle = int(np.sum(values > full / 4)) - white
         if middle < max(0.05 * values.size, white):
             return _MIDDLE, SPLIT
         return 0, GREY

@@ -196,15 +196,14 @@ def test_findings_count_and_name_each_kind(part):
     (truth / "outline.svg").write_text("")
     fit = "raise data.image_size, or measure with eval.mask_size='native'"
     assert findings(folder.build(part.parent, "part", "test"), 20) == [
-        f"3 files beside images or masks are skipped ({truth}/outline.svg, "
+        f"skipped files beside images or masks: 3 ({truth}/outline.svg, "
         f"{part}/test/good/photo.heic and 1 more): convert them to PNG, repair their links, or "
         "move them elsewhere",
         "1 of 3 masks mark nearly the whole image or all of its border "
         f"({truth}/0_mask.png): invert them if they are white where nothing is wrong",
         f"1 of 3 anomalous images have a mask that marks nothing ({spot}/1.png): correct the "
-        "masks; the images count as anomalous all the same",
-        "at 20 px nothing is left of 1 of 4 separate defect regions, in 1 images "
-        f"({spot}/2.png): {fit}",
+        "masks, as the images count as anomalous",
+        f"at 20 px nothing is left of 1 of 4 separate defect regions ({spot}/2.png): {fit}",
     ]
     specks[1, [1, 31]] = False
     save(truth / "2_mask.png", specks)

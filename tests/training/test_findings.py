@@ -1,0 +1,46 @@
+"""What is doubtful about the files of a data set stands in the log, the results and the page."""
+
+import json
+import logging
+
+import numpy as np
+from PIL import Image
+
+from flowad_jax.training.loop import train
+from flowad_jax.training.summary import evaluate_workdir
+
+
+def test_a_run_says_what_is_doubtful(tiny_config, image_root, tmp_path, caplog):
+    part = image_root / "part"
+    truth = part / "ground_truth" / "spot"
+    with Image.open(truth / "0_mask.png") as mask:
+        right = np.asarray(mask)
+        mask.save(truth / "0_mask.jpg", quality=80)
+    (truth / "0_mask.png").unlink()
+    speck = np.zeros((40, 36), np.uint8)
+    speck[4, 4] = 255  # in the last row and column that 32 px leave out
+    Image.fromarray(speck).save(truth / "1_mask.png")
+    alpha = Image.new("LA", right.shape[::-1], (9, 0))
+    alpha.putalpha(Image.fromarray(right))
+    alpha.save(truth / "2_mask.png")
+    (part / "train" / "good" / "photo.heic").write_bytes(b"")
+    tiny_config.train.epochs, tiny_config.eval.report_images = 1, 9
+    with caplog.at_level(logging.WARNING, "flowad_jax"):
+        found = train(tiny_config, tmp_path / "run")["findings"]
+    skipped, split, gone, regions = found
+    assert "skipped files beside images or masks: 1" in skipped
+    assert "photo.heic" in skipped
+    assert "1 of 3 masks hold many grey values and are split above 127" in split
+    assert f"{truth}/0_mask.jpg" in split
+    assert "at 32 px nothing is left of the masks of 1 of 3 anomalous images" in gone
+    assert "spot/1.png" in gone
+    assert "1 of 3 separate defect regions" in regions
+    warned = [record.getMessage() for record in caplog.records]
+    page, table = ((tmp_path / "run" / f).read_text() for f in ("report.html", "results.md"))
+    for line in found:
+        assert line in warned
+        beginning = line.partition(" (")[0]
+        assert beginning in page
+        assert beginning in table
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["findings"] == found
+    assert evaluate_workdir(tmp_path / "run")["findings"] == found
