@@ -89,14 +89,7 @@ class FileSource:
         """
         entry = self._entries[index]
         image = read_image(entry.path, self._white)
-        mask = np.zeros(image.shape[:2], bool)
-        for file in entry.masks:
-            part = inspect_mask(file, self._mask_threshold).mask
-            if part.shape != mask.shape and orientation(file) == 1:
-                part = unturned(part, entry.path)  # drawn on the image as it is stored
-            if part.shape != mask.shape:
-                raise _sizes_differ(entry.path, image.shape[1::-1], file, part.shape[::-1])
-            mask |= part
+        mask = self._mask(entry, image.shape[:2])
         return Record(image, mask, int(self.labels[index]), entry.kind, self.paths[index])
 
     def inspect_masks(self, index: int) -> list[tuple[str, MaskReading]]:
@@ -119,6 +112,18 @@ class FileSource:
     def describe(self) -> dict[str, Any]:
         """Counts, see ``record.count``."""
         return count(self)
+
+    def _mask(self, entry: Entry, size: tuple[int, ...]) -> np.ndarray:
+        """The union of the masks of an image of a size (H, W)."""
+        mask = np.zeros(size, bool)
+        for file in entry.masks:
+            part = inspect_mask(file, self._mask_threshold).mask
+            if part.shape != size and orientation(file) == 1:
+                part = unturned(part, entry.path)  # drawn on the image as it is stored
+            if part.shape != size:
+                raise _sizes_differ(entry.path, size[::-1], file, part.shape[::-1])
+            mask |= part
+        return mask
 
 
 def check_choice(key: str, value: str, choices: Sequence[str]) -> None:

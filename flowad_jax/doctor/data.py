@@ -26,7 +26,7 @@ _IGNORE = "or set data.options.masks to 'none'"
 
 
 def examine(
-    root: str, name: str, category: str | None, options: dict[str, Any], image_size: int
+    root: str, name: str, category: str | None, options: dict[str, Any], image_size: int = 256
 ) -> Iterator[Section]:
     """Looks at one category of a data set, or at all of them.
 
