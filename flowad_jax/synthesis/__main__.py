@@ -19,7 +19,7 @@ import numpy as np
 
 from flowad_jax.arguments import Parser, settings
 from flowad_jax.data import _files, textures
-from flowad_jax.data.images import read_image
+from flowad_jax.data.images import read_image, read_resized
 from flowad_jax.data.transforms import resize_image
 from flowad_jax.errors import UserError
 from flowad_jax.files import replacing
@@ -40,9 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"--output={args.output}: end the name in one of {', '.join(_SUFFIXES)}"
             )
         synthesise = make(args.kind, **_options(args))
-        originals = _images(args.input)
-        images = _scaled(originals, args.size)
-        lenders = _scaled(originals, int(lender_scale(synthesise) * args.size))
+        images = _images(args.input, args.size)
+        lenders = _images(args.input, int(lender_scale(synthesise) * args.size))
         made = sheet.samples(images, lenders, synthesise, args.count, args.seed)
         with replacing(args.output) as temporary:
             sheet.draw(made, args.cell).save(temporary)
@@ -113,15 +112,14 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     return options | settings(args.set)
 
 
-def _images(name: str) -> list[np.ndarray]:
+def _images(name: str, side: int) -> list[np.ndarray]:
+    """Images at a side in pixels, or at their own size if it is 0."""
     if name in textures.CATEGORIES and not Path(name).exists():
         source = textures.build("", name, "train")
-        return [source[index].image for index in range(len(source))]
-    return [read_image(path) for path in _spread(_folder(name))]
-
-
-def _scaled(images: list[np.ndarray], side: int) -> list[np.ndarray]:
-    return [resize_image(image, side) for image in images] if side else images
+        images = [source[index].image for index in range(len(source))]
+        return [resize_image(image, side) for image in images] if side else images
+    paths = _spread(_folder(name))
+    return [read_resized(path, side)[0] if side else read_image(path) for path in paths]
 
 
 def _folder(name: str) -> list[Path]:
