@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from flowad_jax.data._image_file import SUFFIXES
-from flowad_jax.data.images import WHITE, image_size, read_image
+from flowad_jax.data.images import WHITE, image_size, read_image, read_resized
 from flowad_jax.data.masks import TURNED, MaskReading, inspect_mask, orientation, unturned
 from flowad_jax.data.record import GOOD, UNKNOWN, Record, count
+from flowad_jax.data.transforms import resize_mask
 from flowad_jax.errors import LayoutError, UserError
 from flowad_jax.lookup import nearest
 
@@ -65,7 +66,7 @@ class FileSource:
         """
         self._entries = list(entries)
         self._mask_threshold = mask_threshold
-        self._white = white
+        self.white = white
         if folders is None:
             folders = {p.parent for e in self._entries for p in (e.path, *e.masks)}
         self.folders = sorted(folders)
@@ -88,8 +89,20 @@ class FileSource:
           UserError: a file is unreadable, or the sizes of image and mask differ.
         """
         entry = self._entries[index]
-        image = read_image(entry.path, self._white)
+        image = read_image(entry.path, self.white)
         mask = self._mask(entry, image.shape[:2])
+        return Record(image, mask, int(self.labels[index]), entry.kind, self.paths[index])
+
+    def resized(self, index: int, size: int, filter: str) -> Record:
+        """Decodes one record with image and mask of side S, see `resized_record`.
+
+        Raises:
+          UserError: as ``self[index]``.
+        """
+        entry = self._entries[index]
+        image, shape = read_resized(entry.path, size, filter, self.white)
+        mask = self._mask(entry, shape) if entry.masks else np.zeros((1, 1), bool)
+        mask = resize_mask(mask, size)
         return Record(image, mask, int(self.labels[index]), entry.kind, self.paths[index])
 
     def inspect_masks(self, index: int) -> list[tuple[str, MaskReading]]:

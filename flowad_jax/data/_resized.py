@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from flowad_jax.data import transforms
-from flowad_jax.data.images import read_resized
+from flowad_jax.data.images import WHITE, read_resized
 from flowad_jax.data.record import Record, Source
 from flowad_jax.errors import UserError
 
@@ -72,7 +73,10 @@ class ResizedImages:
         Raises:
           UserError: it cannot be read.
         """
-        return self._get((path, size), lambda: (read_resized(path, size, self._filter)[0],))[0]
+        # Material for 12-bit images is most likely of the same camera.
+        white = getattr(self._source, "white", WHITE)
+        load = partial(read_resized, path, size, self._filter, white)
+        return self._get((path, size), lambda: load()[:1])[0]
 
     def clear(self) -> None:
         """Frees the memory; an image that is asked for again is decoded again."""

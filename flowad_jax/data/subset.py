@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from flowad_jax.data._resized import resized_record
+from flowad_jax.data.images import WHITE
 from flowad_jax.data.record import Record, Source, count
 from flowad_jax.errors import UserError
 
@@ -17,7 +18,7 @@ class Subset:
     Attributes:
       indices: which records of the source they are.
       labels, kinds, paths, has_masks: as of any source.
-      folders: as of a `FileSource`; none of other sources.
+      folders, white: as of a `FileSource`, or its defaults.
     """
 
     def __init__(self, source: Source, indices: np.ndarray):
@@ -29,6 +30,7 @@ class Subset:
         self.paths = [source.paths[i] for i in indices]
         self.has_masks = source.has_masks
         self.folders = getattr(source, "folders", ())
+        self.white = getattr(source, "white", WHITE)
 
     def __len__(self) -> int:
         """Number of records."""

@@ -2,8 +2,12 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from flowad_jax.data import images, transforms
+from flowad_jax.data._files import Entry, FileSource
+from flowad_jax.data._resized import ResizedImages
+from flowad_jax.data.subset import Subset
 from tests.data import image_files
 
 # How many files there are at least, so that none is passed over without notice.
@@ -59,3 +63,41 @@ def test_large_images_are_resized_band_by_band(tmp_path, monkeypatch, mode):
         np.testing.assert_array_equal(found[-1], found[0])
     at_once = transforms.resize_image(images.read_image(tmp_path / "a.png"), 16)
     np.testing.assert_allclose(found[0].astype(int), at_once, atol=8)  # 8 bits between the passes
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "I;16"])
+def test_records_at_their_size_are_resized_records(tmp_path, mode):
+    """Of a source of files, of a part of it, and of the loader; masks included."""
+    stored, marked = image_files.picture(40, 30), np.zeros((40, 30), np.uint8)
+    marked[5:20, 10:15] = 255
+    image_files.to_mode(stored, mode).save(tmp_path / "a.png")
+    Image.fromarray(marked).save(tmp_path / "m.png")
+    entries = [Entry(tmp_path / "a.png", "good")]
+    entries.append(Entry(tmp_path / "a.png", "spot", (tmp_path / "m.png",)))
+    source = FileSource(entries, white=65535)
+    for one in (source, Subset(source, np.array([0, 1]))):
+        for index in (0, 1):
+            whole, small = one[index], one.resized(index, 16, "lanczos")
+            expected = transforms.resize_image(whole.image, 16, "lanczos")
+            np.testing.assert_array_equal(small.image, expected)
+            np.testing.assert_array_equal(small.mask, transforms.resize_mask(whole.mask, 16))
+            assert small[2:] == whole[2:]
+            assert small.mask.any() == bool(index)
+
+
+def test_training_never_holds_an_image_in_full(tmp_path, monkeypatch):
+    Image.fromarray(image_files.picture()).save(tmp_path / "a.png")
+    source = FileSource([Entry(tmp_path / "a.png", "good")])
+    kept = ResizedImages(Subset(source, np.array([0])), 8, "lanczos", 10**6)
+    monkeypatch.setattr("flowad_jax.data._files.read_image", None)
+    assert kept.record(0)[0].shape == (8, 8, 3)
+    assert kept.image(0, 12).shape == (12, 12, 3)
+    assert kept.file(tmp_path / "a.png", 5).shape == (5, 5, 3)
+
+
+def test_lenders_are_as_bright_as_their_targets(tmp_path):
+    Image.fromarray(np.full((9, 9), 4095, np.uint16)).save(tmp_path / "a.png")
+    source = Subset(FileSource([Entry(tmp_path / "a.png", "good")], white=4095), np.array([0]))
+    kept = ResizedImages(source, 8, "lanczos", 0)
+    assert (kept.file(tmp_path / "a.png", 8) == kept.record(0)[0]).all()
+    assert kept.record(0)[0].min() == 255
