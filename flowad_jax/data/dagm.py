@@ -70,7 +70,10 @@ def build(
         found = [None] * len(entries)
     if not entries:
         raise LayoutError(f"no {split} images of '{category}' in '{path}': unpack the set again")
-    return FileSource(_files.attach_masks(entries, found, masks), mask_threshold=mask_threshold)
+    joined = _files.attach_masks(entries, found, masks)
+    parents = {entry.path.parent for entry in joined}
+    listed = [*parents, *(parent / "Label" for parent in parents)]
+    return FileSource(joined, mask_threshold=mask_threshold, folders=listed)
 
 
 def categories(root: str | Path) -> list[str]:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from flowad_jax.data._files import listing
+from flowad_jax.data._files import listing, subfolders
 from flowad_jax.data.masks import MaskReading, Remark
 from flowad_jax.data.record import Source
 from flowad_jax.data.transforms import resize_mask
@@ -47,7 +47,8 @@ def findings(source: Source, size: int) -> list[str]:
     Raises:
       UserError: a mask cannot be read.
     """
-    lines = _skipped(getattr(source, "folders", ()))
+    folders = getattr(source, "folders", ())
+    lines = _skipped(folders) + _nested(folders)
     anomalous = np.flatnonzero(np.asarray(source.labels) == 1).tolist()
     with ThreadPoolExecutor(_THREADS) as pool:
         rows = anomalous if source.has_masks else []
@@ -70,6 +71,19 @@ def _skipped(folders: Iterable[Path]) -> list[str]:
     return [
         f"skipped files beside images or masks: {len(found)} ({examples(found)}): convert them to "
         "PNG, repair their links, or move them elsewhere"
+    ]
+
+
+def _nested(folders: Iterable[Path]) -> list[str]:
+    """Images one floor too deep, which a layout passes over."""
+    known = set(folders)
+    below = [sub for folder in folders for sub in subfolders(folder) if sub not in known]
+    found = [str(path) for folder in below for path in listing(folder)[0]]
+    if not found:
+        return []
+    return [
+        f"images in folders that are not looked into: {len(found)} ({examples(found)}): move them "
+        "up by one folder, or list them in a table and set data.name=csv"
     ]
 
 

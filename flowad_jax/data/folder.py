@@ -61,7 +61,8 @@ def build(
     entries = _train(folder, normal) if split == "train" else _test(folder, masks, normal)
     with_masks = split == "test" and masks != "none"
     truth = _files.subfolders(folder / "ground_truth") if with_masks else []
-    listed = {*truth, *(entry.path.parent for entry in entries)}
+    kinds = _files.subfolders(folder / "test") if split == "test" else [folder / "train" / normal]
+    listed = [*kinds, *truth]
     return FileSource(entries, mask_threshold=mask_threshold, white=white, folders=listed)
 
 
