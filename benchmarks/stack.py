@@ -1,7 +1,7 @@
 """Detectors per hour: trained in stacks of several, and one after the other.
 
     python -m benchmarks.stack --config=configs/cflow_magnetic_tile.py --members=2,4
-    python -m benchmarks.stack --config=configs/papers/cflow_mvtec.py --members=4,15
+    python -m benchmarks.stack --config=configs/papers/cflow_mvtec_wide_resnet50_2.py --members=4,15
 
 Times whole training steps, from images in the host's memory to the new state, of one detector and
 of stacks; a stack's step is one for each of its members. Images are noise, weights random: the

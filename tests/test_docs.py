@@ -109,10 +109,11 @@ def test_maths_survives_markdown():
 
 
 def test_recipes_in_commands_exist():
+    programs = [*ROOT.glob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
     named = {
         recipe
-        for document in DOCUMENTS
-        for recipe in re.findall(r"--config=(\S+\.py)", document.read_text(encoding="utf-8"))
+        for document in [*DOCUMENTS, *programs]
+        for recipe in re.findall(r"--config=([\w/.]+\.py)", document.read_text(encoding="utf-8"))
     }
     assert named
     assert [recipe for recipe in sorted(named) if not (ROOT / recipe).is_file()] == []
