@@ -28,10 +28,9 @@ from flowad_jax.data._image_file import (
     row_bands,
 )
 from flowad_jax.data._windows import WHITE, full_scale, level, open_windows, opened_windows, rgb
-from flowad_jax.data.transforms import resampling
+from flowad_jax.data.transforms import AT_ONCE, resampling
 from flowad_jax.errors import UserError
 
-_AT_ONCE = 2**24  # pixels of an image that is resized as a whole
 _LOOKED_AT = 8  # files for `depth_advice`
 
 
@@ -68,7 +67,7 @@ def read_resized(
         most = most_pixels()
         if most is not None and height * size > most:
             raise UserError(f"cannot read '{path}': {height} rows are too many; cut it into parts")
-        if height * width <= _AT_ONCE:
+        if height * width <= AT_ONCE:
             pixels = windows.read_native()
         else:
             bands = [

@@ -15,6 +15,7 @@ from flowad_jax.errors import UserError
 from flowad_jax.lookup import nearest
 
 FILTERS = {name.lower(): value for name, value in Image.Resampling.__members__.items()}
+AT_ONCE = 2**24  # pixels of an image that is resized as a whole
 _NORMS = ("encoder", "stc", "mean_as_std")
 
 Triple = tuple[float, float, float]
@@ -28,7 +29,14 @@ def resampling(name: str) -> Image.Resampling:
 
 
 def resize_image(image: np.ndarray, size: int, filter: str = "lanczos") -> np.ndarray:
-    """Scales (H, W, 3) uint8 to exactly (size, size, 3); the aspect ratio is not kept."""
+    """Scales (H, W, 3) uint8 to exactly (size, size, 3); the aspect ratio is not kept.
+
+    Rows come first where there are more than `AT_ONCE` pixels, as in `images.read_resized`. Else
+    Pillow chooses, and rounds between both.
+    """
+    if image.shape[0] * image.shape[1] > AT_ONCE:
+        narrow = Image.fromarray(image).resize((size, image.shape[0]), resampling(filter))
+        image = np.asarray(narrow)
     resized = Image.fromarray(image).resize((size, size), resampling(filter))
     return np.asarray(resized)
 

@@ -5,33 +5,25 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-from tqdm import tqdm
+from typing import Any
 
 from flowad_jax import lock
-from flowad_jax.data.images import WHITE, depth_advice, read_image
+from flowad_jax.data.images import WHITE
 from flowad_jax.errors import UserError, printable
 from flowad_jax.serving import detector as detectors
 from flowad_jax.serving import inputs, outputs, watch
-from flowad_jax.serving.detector import Detector, Prediction
-from flowad_jax.serving.outputs import NAMED, Judged, Output, Unreadable
-from flowad_jax.serving.watch import Identity
+from flowad_jax.serving.outputs import NAMED, Output
+from flowad_jax.serving.work import Work
 from flowad_jax.training import workdir
 from flowad_jax.training.interrupt import Signals
 
 log = logging.getLogger("flowad_jax")
 
 DONE, FAULTY, ANOMALOUS, UNDECIDED = 0, 1, 3, 4
-READERS = 2  # threads that decode the next batch during this one
 
 
 @dataclass(frozen=True)
@@ -65,14 +57,6 @@ class Job:
     fail_on_anomaly: bool = False
 
 
-class _Decoded(NamedTuple):
-    """An image file and its pixels."""
-
-    path: Path
-    file: Identity | None
-    image: np.ndarray
-
-
 def run(job: Job) -> int:
     """Judges all images of a job, or those that arrive until a signal ends it.
 
@@ -101,147 +85,43 @@ def run(job: Job) -> int:
         output = Output(
             folder, earlier, about, detector.thresholds, job.save, job.map_format, job.watch
         )
-        work = _Work(job, detector, output, signals)
-        if not job.watch:
+        before = output.counts.copy()
+        white = workdir.load_config(job.workdir).data.options.get("white", WHITE)
+        work = Work(detector, output, signals, white, job.tile)
+        if job.watch:
+            watcher = watch.Watcher(named, folder, earlier.lines, job.patience)
+            log.info("watching %s; Ctrl-C ends it", ", ".join(named))
+            work.follow(watcher, job.interval)
+            found.add(inputs.Found({}, watcher.skipped))
+        else:
             work.judge([*found.images.values()])
-            return work.finish(found.skipped, len(found.images))
-        watcher = watch.Watcher(named, folder, earlier.lines, job.patience)
-        work.follow(watcher)
-        return work.finish(watcher.skipped)
+        judged = output.counts - before
+        stopped = 0 if judged.total() >= len(found.images) else signals.received
+        output.finish(found.skipped.values(), finished=not stopped)
+    _tell(job, judged, found, bool(stopped), output.replaces)
+    return 128 + stopped if stopped else _exit_code(judged, job.fail_on_anomaly)
 
 
-class _Work:
-    """One call of `run`: judges batch by batch and keeps count."""
-
-    def __init__(self, job: Job, detector: Detector, output: Output, signals: Signals):
-        self.job, self.signals = job, signals
-        self._detector, self._output = detector, output
-        self._before = output.counts.copy()
-        self._watcher: watch.Watcher | None = None
-        self._waiting: dict[Identity, Unreadable] = {}  # to be tried again
-        options = workdir.load_config(job.workdir).data.options
-        self._white = options.get("white", WHITE)
-        self._is_advised = False
-
-    def follow(self, watcher: watch.Watcher) -> None:
-        """Judges images as they arrive, until a signal ends it."""
-        self._watcher = watcher
-        log.info("watching %s; Ctrl-C ends it", ", ".join(self.job.inputs))
-        while not self.signals.received:
-            if paths := watcher.look():
-                self.judge(paths)
-            watch.wait(self.job.interval, lambda: bool(self.signals.received))
-        waiting = self._waiting.items()
-        self._write([item for file, item in waiting if watch.identify(item.path) == file])
-
-    def judge(self, paths: Sequence[Path]) -> None:
-        """Judges images, as many at once as the detector computes; stops early at a signal."""
-        if not self._is_advised and (advice := depth_advice(paths, self._white)):
-            log.warning("%s", advice)
-            self._is_advised = True
-        size = self._detector.batch_size
-        batches = [paths[first : first + size] for first in range(0, len(paths), size)]
-        quiet = True if self.job.watch else None  # None: quiet unless on a terminal
-        with tqdm(total=len(paths), desc="predict", unit="img", disable=quiet) as bar:
-            for files in _read_ahead(batches, self._read):
-                self._judge_batch(files)
-                bar.update(len(files))
-                if self.signals.received:
-                    break
-
-    def finish(self, skipped: Mapping[str, Path], asked: int = 0) -> int:
-        """Writes the last summary, prints what there was and returns the exit code."""
-        found = self._output.counts - self._before
-        stopped = self.signals.received and found.total() < asked
-        self._output.finish(skipped.values(), finished=not stopped)
-        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(found.items()))
-        of = f" of {asked}" if stopped else ""
-        kept = "not kept, the earlier output stays" if stopped and self._output.replaces else "see"
-        print(f"{found.total()}{of} images: {kinds or 'none'}; {kept} {printable(self.job.output)}")
-        if skipped:
-            names = ", ".join(printable(str(path)) for path in [*skipped.values()][:NAMED])
-            more = ", ..." if len(skipped) > NAMED else ""
-            print(f"{len(skipped)} skipped, which are no images: {names}{more}")
-        if stopped:
-            return 128 + self.signals.received
-        if found["unreadable"]:
-            return FAULTY
-        if not self.job.fail_on_anomaly:
-            return DONE
-        return ANOMALOUS if found["anomalous"] else UNDECIDED if found["undecided"] else DONE
-
-    def _read(self, path: Path) -> _Decoded | Unreadable | None:
-        """Reads an image; None if it changed meanwhile and is watched: then it will come again."""
-        file = watch.identify(path)
-        result: _Decoded | Unreadable
-        try:
-            result = _Decoded(path, file, read_image(path, self._white))
-        except UserError as error:
-            result = Unreadable(path, file, str(error))
-        if self._watcher and (file is None or file != watch.identify(path)):
-            return None
-        return result
-
-    def _judge_batch(self, files: Sequence[_Decoded | Unreadable | None]) -> None:
-        decoded = [file for file in files if isinstance(file, _Decoded)]
-        started = time.perf_counter()
-        verdicts = iter(self._predict([file.image for file in decoded]))
-        seconds = (time.perf_counter() - started) / max(1, len(decoded))
-        results: list[Judged | Unreadable] = []
-        for file in files:
-            if isinstance(file, Unreadable):
-                results += [] if self._may_become_readable(file) else [file]
-            elif file is None:
-                continue
-            elif isinstance(verdict := next(verdicts), UserError):
-                results.append(
-                    Unreadable(file.path, file.file, f"cannot judge '{file.path}': {verdict}")
-                )
-            else:
-                results.append(Judged(*file, verdict, seconds))
-        self._write(results)
-
-    def _may_become_readable(self, item: Unreadable) -> bool:
-        """Whether a watched file will be tried again: it may be on its way."""
-        if self._watcher is None or item.file is None or not self._watcher.is_patient(item.file):
-            return False
-        self._waiting[item.file] = item
-        return True
-
-    def _write(self, results: Sequence[Judged | Unreadable]) -> None:
-        self._output.add(results)
-        for result in results:
-            if self._watcher and result.file:
-                self._watcher.settle(result.file)
-                self._waiting.pop(result.file, None)
-            if isinstance(result, Unreadable):
-                tqdm.write(f"error: {printable(result.reason)}", file=sys.stderr)
-
-    def _predict(self, images: list[np.ndarray]) -> list[Prediction | UserError]:
-        """Judges images; one that the detector refuses does not take the others with it."""
-        try:
-            return [*self._detector.predict(images, tile=self.job.tile)] if images else []
-        except UserError as error:
-            if len(images) == 1:
-                return [error]
-            return [verdict for image in images for verdict in self._predict([image])]
+def _tell(
+    job: Job, judged: Counter[str], found: inputs.Found, stopped: bool, replaces: bool
+) -> None:
+    """Prints what there was, and what became of it."""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(judged.items()))
+    of = f" of {len(found.images)}" if stopped else ""
+    kept = "not kept, the earlier output stays" if stopped and replaces else "see"
+    print(f"{judged.total()}{of} images: {kinds or 'none'}; {kept} {printable(job.output)}")
+    if found.skipped:
+        names = [printable(str(path)) for path in found.skipped.values()]
+        more = ", ..." if len(names) > NAMED else ""
+        print(f"{len(names)} skipped, which are no images: {', '.join(names[:NAMED])}{more}")
 
 
-def _read_ahead(
-    batches: Iterable[Sequence[Path]], read: Callable[[Path], _Decoded | Unreadable | None]
-) -> Iterator[list[_Decoded | Unreadable | None]]:
-    """Yields decoded batches while threads decode the next one; two are in memory at most."""
-    waiting: deque[list[Future[_Decoded | Unreadable | None]]] = deque()
-    pool = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
-    try:
-        for paths in batches:
-            waiting.append([pool.submit(read, path) for path in paths])
-            if len(waiting) > 1:
-                yield [future.result() for future in waiting.popleft()]
-        while waiting:
-            yield [future.result() for future in waiting.popleft()]
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+def _exit_code(judged: Counter[str], fail_on_anomaly: bool) -> int:
+    if judged["unreadable"]:
+        return FAULTY
+    if not fail_on_anomaly:
+        return DONE
+    return ANOMALOUS if judged["anomalous"] else UNDECIDED if judged["undecided"] else DONE
 
 
 def _check_same(folder: Path, earlier: outputs.Earlier, wanted: dict[str, Any]) -> None:

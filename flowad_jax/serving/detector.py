@@ -19,12 +19,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowad_jax.data import transforms
-from flowad_jax.data.images import WHITE, read_image
+from flowad_jax.data._windows import Windows
+from flowad_jax.data.images import WHITE, open_windows
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation import conformal
 from flowad_jax.evaluation.fitted import Fitted, from_json
 from flowad_jax.evaluation.native import resize_map
 from flowad_jax.serving import regions, tiling
+from flowad_jax.serving.reading import Loaded, check_pixels, describe, load_image
 from flowad_jax.serving.regions import Region
 from flowad_jax.training import state, workdir
 from flowad_jax.training.model import Model, build_model
@@ -69,7 +71,7 @@ def load(workdir_path: str | Path, false_alarm_rate: float | None = None) -> Det
       UserError: the folder holds no finished run, or the encoder's weights are not at hand.
     """
     if not isinstance(workdir_path, str | os.PathLike):
-        raise UserError(f"a workdir is {_about(workdir_path)}: give the folder of a run")
+        raise UserError(f"a workdir is {describe(workdir_path)}: give the folder of a run")
     path = Path(workdir_path).absolute()
     with workdir.complete(path):
         return _load(path, false_alarm_rate)
@@ -96,6 +98,7 @@ class Detector:
     Attributes:
       name: of the method.
       image_size: side of the square that images are resized to.
+      filter: how they are resized.
       batch_size: images that are computed at once.
       thresholds: the calibration card, see `conformal.card`; empty if training held no images out.
     """
@@ -105,6 +108,7 @@ class Detector:
         self._model, self._variables, self._fitted = model, variables, fitted
         self.name: str = model.config.method.name
         self.image_size = model.image_size
+        self.filter: str = model.config.data.filter
         self.batch_size: int = model.config.eval.batch_size
         # A method that sees images gets them as one more map, which has no likelihoods.
         self._white: int = model.config.data.options.get("white", WHITE)
@@ -131,28 +135,36 @@ class Detector:
           UserError: a file cannot be read, or an array is no such image.
         """
         if not isinstance(images, Sequence | np.ndarray) or isinstance(images, str | bytes):
-            raise UserError(f"images are {_about(images)}: give a list of images")
+            raise UserError(f"images are {describe(images)}: give a list of images")
         if isinstance(images, np.ndarray) and images.ndim < 4:
-            raise UserError(f"images are {_about(images)}: give a list of images, also of one")
+            raise UserError(f"images are {describe(images)}: give a list of images, also of one")
         if tile:
-            return [self._predict_tiled(self._pixels(image)) for image in images]
+            return [self._predict_tiled(image) for image in images]
         found: list[Prediction] = []
         for first in range(0, len(images), self.batch_size):
-            pixels = [self._pixels(image) for image in images[first : first + self.batch_size]]
-            found += self._predict(pixels)
+            batch = [self._load(image) for image in images[first : first + self.batch_size]]
+            found += self.judge(batch)
         return found
 
-    def _predict(self, images: list[np.ndarray]) -> Iterator[Prediction]:
-        scores = self._aggregate(self.log_probs(images))
+    def judge(self, images: Sequence[Loaded]) -> Iterator[Prediction]:
+        """Yields what there is to say about up to ``batch_size`` images.
+
+        The scores are computed first; a map as large as its image is made when its turn comes.
+        """
+        if not images:
+            return
+        scores = self._aggregate(self.log_probs([image.resized for image in images]))
         p_values = self._p_values(scores.image).tolist()
         for row, image in enumerate(images):
-            anomaly_map = resize_map(scores.pixel[row], image.shape[:2])
+            anomaly_map = resize_map(scores.pixel[row], image.size)
             yield self._prediction(scores.image[row], p_values[row], anomaly_map)
 
-    def _predict_tiled(self, image: np.ndarray) -> Prediction:
+    def judge_tiled(self, image: np.ndarray | Windows) -> Prediction:
+        """Judges an image (H, W, 3) uint8, or a file of which parts are read, in tiles."""
         size = self.image_size
         step = tiling.coarsest_stride(size, self._sides)
-        tiles = tiling.plan(image.shape[:2], size, tiling.default_overlap(size, step), step)
+        shape = image.shape[:2] if isinstance(image, np.ndarray) else image.size
+        tiles = tiling.plan(shape, size, tiling.default_overlap(size, step), step)
         stitcher, pieces = tiling.Stitcher(tiles), tiling.cut(image, tiles)
         found: list[float] = []
         while batch := list(itertools.islice(pieces, self.batch_size)):
@@ -171,14 +183,18 @@ class Detector:
             tiling.indecision(len(tiles), self.thresholds) if self.thresholds else None,
         )
 
-    def _pixels(self, image: ImageLike) -> np.ndarray:
+    def _load(self, image: ImageLike) -> Loaded:
         if isinstance(image, str | os.PathLike):
-            return read_image(Path(image), self._white)
-        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
-            raise UserError(f"an image is {_about(image)}: give (H, W, 3) uint8, or a file")
-        if not image.size:
-            raise UserError(f"an image is {_about(image)}: it has no pixels")
-        return image
+            return load_image(Path(image), self.image_size, self.filter, self._white)
+        pixels = check_pixels(image)
+        resized = transforms.resize_image(pixels, self.image_size, self.filter)
+        return Loaded(resized, pixels.shape[:2], None)
+
+    def _predict_tiled(self, image: ImageLike) -> Prediction:
+        if isinstance(image, str | os.PathLike):
+            with open_windows(Path(image), self._white) as windows:
+                return self.judge_tiled(windows)
+        return self.judge_tiled(check_pixels(image))
 
     def _aggregate(
         self, log_probs: Sequence[np.ndarray], size: tuple[int, int] | None = None
@@ -187,8 +203,8 @@ class Detector:
 
     def log_probs(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Likelihood maps of up to ``batch_size`` images: L arrays (N, h, w)."""
-        size, name = self.image_size, self._model.config.data.filter
-        pixels = np.stack([transforms.resize_image(image, size, name) for image in images])
+        size, filter = self.image_size, self.filter
+        pixels = np.stack([transforms.resize_image(image, size, filter) for image in images])
         # Always the same shape: compiled once, and computed alike in every batch.
         padded = np.resize(pixels, (self.batch_size, *pixels.shape[1:]))
         batch = transforms.normalize(padded, self._model.mean, self._model.std)
@@ -219,13 +235,6 @@ class Detector:
         if reason not in self._told:
             self._told.add(reason)
             log.warning("no decision: %s", reason)
-
-
-def _about(value: Any) -> str:
-    """Describes what was given in place of an image."""
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype} of shape {value.shape}"
-    return f"of type {type(value).__name__}"
 
 
 def _warn(card: dict[str, Any]) -> None:

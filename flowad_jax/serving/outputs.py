@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,14 +41,14 @@ class Judged(NamedTuple):
     Attributes:
       path: the file, as it was found.
       file: its identity when it was read; None if it vanished.
-      image: (H, W, 3) uint8.
+      image: (H, W, 3) uint8, or None where no overlay is written.
       prediction: the detector's.
       seconds: of computation, its share of the batch; the first batch also waits for compilers.
     """
 
     path: Path
     file: Identity | None
-    image: np.ndarray
+    image: np.ndarray | None
     prediction: Prediction
     seconds: float
 
@@ -104,6 +104,7 @@ class Output:
 
     Attributes:
       counts: of the lines: ``anomalous``, ``normal``, ``undecided``, ``unreadable``.
+      shows_images: whether pictures are written that show the image itself.
       replaces: whether an earlier output is there, which stays until `finish`.
     """
 
@@ -113,7 +114,7 @@ class Output:
         earlier: Earlier,
         about: Mapping[str, Any],
         thresholds: Mapping[str, Any],
-        save: Iterable[str] = tuple(FOLDERS),
+        save: Collection[str] = tuple(FOLDERS),
         map_format: str = MAP_FORMATS[0],
         keep: bool = False,
     ):
@@ -138,6 +139,7 @@ class Output:
         self.counts = Counter(map(_verdict, kept.lines))
         suffixes = {"heatmap": ".png", "overlay": ".png", "map": f".{map_format}"}
         self._places = Places(folder, {kind: suffixes[kind] for kind in save}, kept.lines)
+        self.shows_images = "overlay" in save
         self.replaces = bool(earlier.summary) and not keep
         self._target = tables.stage(folder) if self.replaces else folder
         if not self.replaces:
@@ -192,7 +194,7 @@ class Output:
         if isinstance(judged, Unreadable):
             error = printable(judged.reason)
             return {"path": str(judged.path), "error": error, **_state(judged.file)}
-        found, (height, width) = judged.prediction, judged.image.shape[:2]
+        found, (height, width) = judged.prediction, judged.prediction.map.shape
         return {
             "path": str(judged.path),
             "score": found.score if math.isfinite(found.score) else None,  # JSON has no infinity
@@ -218,7 +220,7 @@ class Output:
                     pictures.save_map(temporary, values)
                 elif kind == "heatmap":
                     pictures.heatmap(values, high).save(temporary)
-                else:
+                elif judged.image is not None:
                     pixel = self._thresholds.get("pixel")
                     pictures.overlay(judged.image, values, high, pixel).save(temporary)
         return places

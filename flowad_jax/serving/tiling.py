@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from flowad_jax.data._windows import Windows
 from flowad_jax.errors import UserError
 
 
@@ -111,13 +112,23 @@ def _offsets(side: int, tile: int, overlap: int, step: int) -> tuple[int, ...]:
     return tuple(step * (move * span // max(moves, 1)) for move in range(moves + 1))
 
 
-def cut(image: np.ndarray, tiles: Tiles) -> Iterator[np.ndarray]:
-    """Yields the tiles (S, S, 3) of an image (H, W, 3); beyond its borders it is reflected."""
+def cut(image: np.ndarray | Windows, tiles: Tiles) -> Iterator[np.ndarray]:
+    """Yields the tiles (S, S, 3) of an image (H, W, 3); beyond its borders it is reflected.
+
+    Of a file only the rows and columns of a tile are read.
+    """
     height, width = tiles.size
     for top in tiles.rows:
         rows = _reflected(top, tiles.tile, height)
         for left in tiles.columns:
-            yield image[np.ix_(rows, _reflected(left, tiles.tile, width))]
+            columns = _reflected(left, tiles.tile, width)
+            box = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
+            part = (
+                image[box[0] : box[1], box[2] : box[3]]
+                if isinstance(image, np.ndarray)
+                else image.read(*map(int, box))
+            )
+            yield part[np.ix_(rows - box[0], columns - box[2])]
 
 
 def _reflected(start: int, count: int, side: int) -> np.ndarray:

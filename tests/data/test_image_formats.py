@@ -53,7 +53,7 @@ def test_resized_in_its_own_mode_as_after_conversion(tmp_path, mode, filter):
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "RGBA", "I;16"])
 def test_large_images_are_resized_band_by_band(tmp_path, monkeypatch, mode):
     """The height of a band changes no bit, and the result is that of Pillow but for rounding."""
-    monkeypatch.setattr(images, "_AT_ONCE", 1000)
+    monkeypatch.setattr(images, "AT_ONCE", 1000)
     stored = image_files.picture(61, 37)
     image_files.to_mode(stored, mode).save(tmp_path / "a.png")
     found = []
@@ -63,6 +63,9 @@ def test_large_images_are_resized_band_by_band(tmp_path, monkeypatch, mode):
         np.testing.assert_array_equal(found[-1], found[0])
     at_once = transforms.resize_image(images.read_image(tmp_path / "a.png"), 16)
     np.testing.assert_allclose(found[0].astype(int), at_once, atol=8)  # 8 bits between the passes
+    monkeypatch.setattr(transforms, "AT_ONCE", 1000)
+    whole = images.read_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(found[0], transforms.resize_image(whole, 16))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "I;16"])

@@ -12,7 +12,7 @@ from ml_collections import config_dict
 from PIL import Image
 
 from flowad_jax.errors import UserError
-from flowad_jax.serving import command, outputs, pictures, places, regions
+from flowad_jax.serving import command, outputs, pictures, places, reading, regions
 from flowad_jax.serving.detector import Prediction
 
 CARD = {"false_alarm_rate": 0.1, "promised": 0.1, "images": 9, "image": 0.5, "pixel": 0.5}
@@ -21,17 +21,21 @@ CARD = {"false_alarm_rate": 0.1, "promised": 0.1, "images": 9, "image": 0.5, "pi
 class Bright:
     """Maps are brightness from 0 to 1; keeps the sizes of the batches that it was given."""
 
-    name, image_size, batch_size = "bright", 32, 2
+    name, image_size, batch_size, filter = "bright", 32, 2, "lanczos"
 
     def __init__(self, thresholds=CARD):
         self.thresholds, self.batches, self.tiled = thresholds, [], []
 
-    def predict(self, images, tile=False):
+    def judge(self, images):
         self.batches.append(len(images))
-        self.tiled.append(tile)
-        if any(image.shape == (13, 13, 3) for image in images):
+        if any(image.size == (13, 13) for image in images):
             raise UserError("13 brings bad luck")
-        return [self._judge(image) for image in images]
+        for image in images:
+            yield self._judge(image.pixels)
+
+    def judge_tiled(self, windows):
+        self.tiled.append(windows.size)
+        return self._judge(windows.read())
 
     def _judge(self, image):
         values = (image.mean(-1) / 255).astype(np.float32)
@@ -114,8 +118,8 @@ def test_memory_is_bounded_by_the_batch(tmp_path, detector, monkeypatch):
     for index in range(7):
         picture(tmp_path / "in" / f"{index}.png")
     loaded, most = [], []
-    read, write = command.read_image, command.Output.add
-    monkeypatch.setattr(command, "read_image", lambda *a: loaded.append(1) or read(*a))
+    read, write = reading.read_image, command.Output.add
+    monkeypatch.setattr(reading, "read_image", lambda *a: loaded.append(1) or read(*a))
 
     def add(output, batch):
         most.append(len(loaded))
@@ -123,10 +127,12 @@ def test_memory_is_bounded_by_the_batch(tmp_path, detector, monkeypatch):
         del loaded[: len(batch)]
 
     monkeypatch.setattr(command.Output, "add", add)
-    assert predict(tmp_path, tile=True) == 0
+    assert predict(tmp_path) == 0
     assert detector.batches == [2, 2, 2, 1]
-    assert all(detector.tiled)
     assert max(most) <= 2 * detector.batch_size
+    assert predict(tmp_path, tile=True) == 0
+    assert detector.tiled == [(20, 30)] * 7
+    assert len(detector.batches) == 4
 
 
 def test_broken_images_are_reported_and_the_rest_continues(tmp_path, detector, capsys):

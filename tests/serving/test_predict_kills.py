@@ -156,13 +156,13 @@ def test_a_replacement_that_is_stopped_leaves_the_earlier_output(tmp_path, monke
     go_on(monkeypatch, tmp_path)
     before = scores(tmp_path)
     stub = use(monkeypatch, Bright())
-    real = stub.predict
+    real = stub.judge
 
-    def stop(images, tile):
+    def stop(images):
         signal.raise_signal(signal.SIGTERM)
-        return real(images, tile)
+        return real(images)
 
-    stub.predict = stop
+    stub.judge = stop
     code = command.run(command.Job("run", ["in"], "out", save=("map",)))
     assert code == 128 + signal.SIGTERM
     assert "2 of 4 images: 2 normal; not kept, the earlier output stays" in capsys.readouterr().out

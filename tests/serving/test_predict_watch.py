@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from flowad_jax.errors import UserError
-from flowad_jax.serving import command, watch
+from flowad_jax.serving import command, reading, watch
 from tests.serving.test_predict import CARD, Bright, lines, picture, snapshot, summary, use
 
 
@@ -88,14 +88,14 @@ def test_a_file_written_anew_is_judged_anew(tmp_path, scene):
 def test_a_file_that_vanishes_is_forgotten(tmp_path, scene, monkeypatch, capsys):
     for name in "ab":
         picture(tmp_path / "in" / f"{name}.png")
-    read = command.read_image
+    read = reading.read_image
 
     def take_away(path, white):
         if path.name == "a.png":
             path.unlink()
         return read(path, white)
 
-    monkeypatch.setattr(command, "read_image", take_away)
+    monkeypatch.setattr(reading, "read_image", take_away)
     assert scene(nothing, nothing, nothing) == 0
     assert names(tmp_path) == ["b.png"]
     assert capsys.readouterr().err == ""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flowad_jax.serving import command, watch
+from flowad_jax.serving import command, reading, watch
 from tests.serving.test_predict import Bright, lines, picture, summary, use
 
 PATIENCE = command.Job.patience
@@ -257,7 +257,7 @@ def test_lines_of_version_01_are_gone_on_with(tmp_path, monkeypatch):
 def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path, monkeypatch):
     world = World(tmp_path, monkeypatch)
     path = picture(tmp_path / "in" / "a.png")
-    read, pending = command.read_image, [write("a.png", spot=True)]
+    read, pending = reading.read_image, [write("a.png", spot=True)]
 
     def change(*arguments):
         pixels = read(*arguments)
@@ -266,7 +266,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path, monkeypatc
             os.utime(path, ns=(0, 77))
         return pixels
 
-    monkeypatch.setattr(command, "read_image", change)
+    monkeypatch.setattr(reading, "read_image", change)
     world.watch()
     assert world.found() == ["a.png bad"]
 
@@ -274,9 +274,9 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path, monkeypatc
 def test_unreadable_files_are_tried_more_and_more_rarely(tmp_path, monkeypatch):
     world = World(tmp_path, monkeypatch)
     junk("a.png")(world)
-    times, read = [], command.read_image
+    times, size_of = [], reading.image_size
     monkeypatch.setattr(
-        command, "read_image", lambda *arguments: times.append(world.now) or read(*arguments)
+        reading, "image_size", lambda path: times.append(world.now) or size_of(path)
     )
     assert world.watch(*[nothing] * 80) == command.FAULTY
     first = times[0]
