@@ -54,6 +54,7 @@ from absl import flags
 from flowad_jax import cli
 
 _CONFIG = cli.define_config()
+cli.define_allow_import()
 flags.adopt_module_key_flags(cli)
 flags.DEFINE_string("arch", None, "Encoder, e.g. resnet.resnet18; a wrong name lists all.")
 flags.DEFINE_string(
@@ -170,7 +171,8 @@ def _detector() -> None:
 
     chosen = flags.FLAGS
     if chosen.reverse:
-        back.back(chosen.workdir, None if chosen.dry_run else chosen.output)
+        output = None if chosen.dry_run else chosen.output
+        back.back(chosen.workdir, output, allow_import=chosen.allow_import)
         return
     workdir = None if chosen.dry_run else chosen.workdir
     verify = _verified_detector if chosen.verify else None

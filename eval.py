@@ -12,6 +12,7 @@ from absl import flags
 
 from flowad_jax import cli
 
+cli.define_allow_import()
 cli.define_hosts()
 flags.adopt_module_key_flags(cli)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run made by train.py.")
@@ -37,12 +38,12 @@ def main() -> None:
     from flowad_jax.training.summary import evaluate_workdir, headline
 
     cli.join_hosts()
-    path = str(_WORKDIR.value)
+    path, asked = str(_WORKDIR.value), (_SCORING.value, _RATE.value, flags.FLAGS.allow_import)
     if sweep.read(Path(path)):
-        print(sweep.headline(sweep.evaluate(path, _SCORING.value, _RATE.value)))
+        print(sweep.headline(sweep.evaluate(path, *asked)))
         print(f"table: {path}/results.md")
         return
-    cli.say(headline(evaluate_workdir(path, _SCORING.value, _RATE.value)))
+    cli.say(headline(evaluate_workdir(path, *asked)))
     cli.say(f"results and pictures: {path}/results.md, {path}/report.html")
 
 

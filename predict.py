@@ -22,6 +22,9 @@ from absl import flags
 
 from flowad_jax import cli
 
+cli.define_allow_import()
+flags.adopt_module_key_flags(cli)
+
 KINDS = ("heatmap", "overlay", "map")
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run of train.py.")
@@ -91,6 +94,7 @@ def main() -> None:
         interval=_INTERVAL.value,
         patience=_PATIENCE.value,
         fail_on_anomaly=_FAIL.value,
+        allow_import=flags.FLAGS.allow_import,
     )
     if code := command.run(job):
         raise SystemExit(code)

@@ -21,7 +21,7 @@ from ml_collections.config_flags import config_flags
 from flowad_jax import programs
 from flowad_jax.errors import UserError, one_line
 from flowad_jax.lookup import nearest
-from flowad_jax.training.workdir import flatten
+from flowad_jax.training.config_schema import flatten
 
 _HELP = frozenset({"--help", "-help", "-h", "-?", "--helpshort", "--helpfull"})
 _OVERRIDE = re.compile(r"--(?:no)?config\.([\w.]+)")
@@ -35,6 +35,17 @@ def define_config() -> flags.FlagHolder:
         "Recipe, e.g. configs/quickstart.py. Any key can be overridden: "
         "--config.data.category=grass --config.train.epochs=20. configs/base.py explains them.",
         lock_config=True,
+    )
+
+
+def define_allow_import() -> None:
+    """Defines the flag that lets the config of a workdir name functions of other packages."""
+    flags.DEFINE_multi_string(
+        "allow_import",
+        [],
+        "Package whose functions the config of the workdir may name, as 'mine.flows:build'. A "
+        "workdir from others runs no code without it: name only what you would let its author "
+        "call with any arguments. May be repeated.",
     )
 
 

@@ -1,16 +1,22 @@
 """Names in a config become objects: ``"resnet.resnet18"`` is an attribute of a module.
 
 There is no registry. A file put into a package is found by its name, and
-``"package.module:attribute"`` reaches code that lives elsewhere.
+``"package.module:attribute"`` reaches code that lives elsewhere. That form is for names that the
+user gave, on a command line or in Python: what is read from a file of others goes through
+`training.config_schema.read` first, which refuses it.
 """
 
 import difflib
 import importlib
+import inspect
 import pkgutil
-from collections.abc import Iterable
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+from flowad_jax import schema
 from flowad_jax.errors import UserError
 
 
@@ -42,7 +48,9 @@ def choices(package: str, default: str = "build") -> list[str]:
 
 
 def _exports(module: ModuleType, default: str) -> tuple[str, ...]:
-    return getattr(module, "EXPORTS", (default,) if hasattr(module, default) else ())
+    """What a module offers; a function that it imported for its own use is not offered."""
+    own = getattr(getattr(module, default, None), "__module__", None) == module.__name__
+    return getattr(module, "EXPORTS", (default,) if own else ())
 
 
 def find(package: str, name: str, default: str = "build") -> Any:
@@ -60,6 +68,8 @@ def find(package: str, name: str, default: str = "build") -> Any:
     if ":" in name:
         return _external(name)
     module_name, _, attribute = name.partition(".")
+    if not module_name.isidentifier() or module_name.startswith("_"):
+        raise _unknown(package, name, default)
     try:
         module = importlib.import_module(f"{package}.{module_name}")
     except ModuleNotFoundError as error:
@@ -81,3 +91,52 @@ def _external(name: str) -> Any:
         return getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"cannot import '{name}': {error}") from error
+
+
+def check_arguments(key: str, function: Callable, arguments: Mapping[str, Any]) -> None:
+    """Checks values of a config against the annotations of the function that takes them.
+
+    Args:
+      key: dotted name of the config's section, for the message.
+      function: takes the section's keys as arguments.
+      arguments: those that the function does not know, or has no plain type for, are left alone.
+
+    Raises:
+      UserError: a value is of another type than its annotation.
+    """
+    try:
+        hints = typing.get_type_hints(inspect.unwrap(function))
+    except (AttributeError, NameError, TypeError):  # of somebody else's function
+        return
+    for name, value in arguments.items():
+        schema.check(
+            {f"{key}.{name}": value}, "", schema.table({f"{key}.{name}": _type(hints.get(name))})
+        )
+
+
+_PLAIN: dict[Any, schema.Schema] = {
+    bool: schema.BOOLEAN,
+    int: schema.integer(),
+    float: schema.number(),
+    str: schema.TEXT,
+    type(None): {"type": "null"},
+}
+
+
+def _type(hint: Any) -> schema.Schema:
+    """The schema of an annotation; that of anything where it is none of the plain types."""
+    if hint in _PLAIN:
+        return _PLAIN[hint]
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (tuple, list, Sequence) and inner:
+        exact = origin is tuple and inner[-1] is not ...
+        most = {"maxItems": len(inner), "minItems": len(inner)} if exact else {}
+        same = len({*inner} - {...}) == 1
+        return {**schema.array(_type(inner[0]) if same else schema.ANYTHING), **most}
+    if origin in (types.UnionType, typing.Union):
+        parts = [_type(part) for part in inner]
+        if all(isinstance(part.get("type"), str) for part in parts):
+            return {k: v for part in parts for k, v in part.items()} | {
+                "type": [part["type"] for part in parts]
+            }
+    return schema.ANYTHING

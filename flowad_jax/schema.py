@@ -144,7 +144,7 @@ def check(value: Any, source: str | Path, schema: Schema, remedy: str = "") -> N
     """
     error = next(_Validator(schema).iter_errors(value), None)
     if error is not None:
-        raise UserError(_complaint(error, f"{source}: " * bool(source), remedy))
+        raise UserError(_complaint(error, source, remedy))
 
 
 def _load(text: str | bytes, source: str | Path, remedy: str) -> Any:
@@ -159,7 +159,7 @@ def _load(text: str | bytes, source: str | Path, remedy: str) -> Any:
         _check_depth(value)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise UserError(f"{source} cannot be read ({reason}): {remedy}") from None
+        raise _unreadable(source, reason, remedy) from None
     return value
 
 
@@ -200,18 +200,25 @@ _RANGES = {
 }
 
 
-def _complaint(error: ValidationError, prefix: str, remedy: str) -> str:
+def _unreadable(source: str | Path, reason: object, remedy: str) -> UserError:
+    return UserError(f"{source} cannot be read ({reason})" + f": {remedy}" * bool(remedy))
+
+
+def _complaint(error: ValidationError, source: str | Path, remedy: str) -> str:
     """What is wrong with a value, with its dotted key."""
-    path = [str(step) for step in error.absolute_path]
+    path, prefix = [str(step) for step in error.absolute_path], f"{source}: " * bool(source)
     if error.validator == "required":
         missing = [name for name in error.validator_value if name not in error.instance]
         what = f"has no {', '.join('.'.join([*path, name]) for name in missing)}"
-        return f"{prefix.removesuffix(': ') or 'it'} {what}" + f": {remedy}" * bool(remedy)
+        return f"{source or 'it'} {what}" + f": {remedy}" * bool(remedy)
     if error.validator == "additionalProperties":
         known = error.schema["properties"]
         unknown = next(name for name in error.instance if name not in known)
         return f"{prefix}unknown key {'.'.join([*path, unknown])}" + f": {remedy}" * bool(remedy)
-    what = f"{'.'.join(path) or 'all'}={_short(error.instance)}: must be {_wanted(error)}"
+    if not path:
+        reason = f"it is {_short(error.instance)}, but must be {_wanted(error)}"
+        return str(_unreadable(source, reason, remedy))
+    what = f"{'.'.join(path)}={_short(error.instance)}: must be {_wanted(error)}"
     return prefix + what + f"; {remedy}" * bool(remedy)
 
 
@@ -246,7 +253,7 @@ def _bytes(path: Path, remedy: str) -> bytes:
             raise ValueError(f"it has more than {LIMIT // 2**20} MiB")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path} cannot be read ({reason}): {remedy}") from None
+        raise _unreadable(path, reason, remedy) from None
     return content
 
 

@@ -19,7 +19,7 @@ from flowad_jax.encoders.pooling import pooled
 from flowad_jax.encoders.taps import choose_taps, spread
 from flowad_jax.errors import UserError
 from flowad_jax.synthesis import cutpaste, mixture, nsa
-from flowad_jax.training import workdir
+from flowad_jax.training import config_schema
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 DEVIATIONS = CONFIGS.parent / "docs" / "deviations.md"
@@ -72,7 +72,7 @@ def test_recipe_builds(name):
 
 
 def flat(config):
-    return workdir.flatten(config.to_dict())
+    return config_schema.flatten(config.to_dict())
 
 
 @pytest.mark.parametrize("name", MENDED)

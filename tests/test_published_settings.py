@@ -11,7 +11,7 @@ import pytest
 
 from flowad_jax import lookup
 from flowad_jax.methods import sanflow
-from flowad_jax.training import schedules, workdir
+from flowad_jax.training import config_schema, schedules
 
 ALL = {
     "data.holdout": 0.0,  # all normal images train
@@ -212,7 +212,7 @@ def recipe(name):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_recipe_has_every_published_value(name):
-    resolved, published = workdir.flatten(recipe(name).to_dict()), PUBLISHED[name]
+    resolved, published = config_schema.flatten(recipe(name).to_dict()), PUBLISHED[name]
     differs = {key: resolved.get(key) for key in published if resolved.get(key) != published[key]}
     assert differs == {}
     decisive = {key for key in resolved if key.startswith(("method.", "train.schedule."))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +21,27 @@ from flowad_jax.weights import layout, references, torch_writer
 _WITH_ENCODER = ("cflow", "sanflow")
 
 
-def back(path: str | Path, output: str | None, say: Say = print) -> None:
+def back(
+    path: str | Path,
+    output: str | None,
+    say: Say = print,
+    allow_import: Collection[str] = (),
+) -> None:
     """Writes the detector of a workdir, trained here or converted, for the authors' code.
 
     Args:
       path: the workdir.
       output: ``.pt`` or ``.pth`` file; None to write nothing.
       say: takes lines for the user.
+      allow_import: packages whose functions the stored config may name, as in
+        ``"mine.flows:build"``; nothing is imported from elsewhere.
 
     Raises:
       UserError: there is no finished state, or the authors' code has no such detector.
     """
     if output and torch_writer.check_suffix(Path(output)) == ".safetensors":
         raise UserError(f"--output={output}: a detector is nested; name a .pt or .pth file")
-    with workdir.complete(path):
-        content, kind = _content(Path(path).absolute())
+    content, kind = _content(Path(path).absolute(), allow_import)
     if output:
         torch_writer.write(output, content)
     note = "before August 2023 (the one on PyPI)" if kind == "tanh" else "since August 2023"
@@ -42,9 +49,10 @@ def back(path: str | Path, output: str | None, say: Say = print) -> None:
     say(written(output, f"{_bytes(content) / 1e6:.1f} MB"))
 
 
-def _content(path: Path) -> tuple[dict[str, Any], str]:
+def _content(path: Path, allow_import: Collection[str]) -> tuple[dict[str, Any], str]:
     # Weights that were rounded for the device are no weights to hand out.
-    config = changed(workdir.load_config(path), **{"encoder.compute": "float32"})
+    stored = workdir.load_config(path, allow_import)
+    config = changed(stored, **{"encoder.compute": "float32"})
     model = build_model(config)
     _check(config.method)
     trained, _, _ = state.of_workdir(model, path)

@@ -20,7 +20,7 @@ from flowad_jax.encoders import architecture
 from flowad_jax.encoders.files import convert_tensors, renamed
 from flowad_jax.errors import UserError, printable
 from flowad_jax.evaluation.fitted import to_json
-from flowad_jax.training import converted, scoring, state, workdir
+from flowad_jax.training import config_schema, converted, scoring, state, workdir
 from flowad_jax.training.system import System, build
 from flowad_jax.weights import detectors, layout, store, torch_file
 from flowad_jax.weights.detectors import Found
@@ -210,5 +210,5 @@ def _fit(folder: Path, system: System, card: dict[str, Any], say: Say) -> None:
 
 
 def _write_config(folder: Path, config: config_dict.ConfigDict) -> None:
-    text = json.dumps(json.loads(config.to_json()), indent=2) + "\n"
+    text = json.dumps(config_schema.plain(config), indent=2) + "\n"
     files.write_text(folder / workdir.CONFIG, text)

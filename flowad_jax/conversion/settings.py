@@ -8,7 +8,7 @@ from ml_collections import config_dict
 
 from flowad_jax.encoders import architecture
 from flowad_jax.errors import UserError
-from flowad_jax.training import workdir
+from flowad_jax.training import config_schema
 from flowad_jax.types import EncoderSpec
 from flowad_jax.weights.detectors import Found
 
@@ -63,7 +63,7 @@ def settle(found: Found, recipe: config_dict.ConfigDict) -> Settled:
         values["encoder.taps"] = taps
     if found.encoder is not None:
         values["encoder.weights"] = "encoder.safetensors"
-    before = workdir.flatten(recipe.to_dict())
+    before = config_schema.flatten(recipe.to_dict())
     replaced = {key: (before[key], new) for key, new in values.items() if before[key] != new}
     order = scale_order(found.dialect, spec, len(found.channels))
     return Settled(changed(recipe, **values), replaced, order)
@@ -79,7 +79,7 @@ def changed(config: config_dict.ConfigDict, **values: Any) -> config_dict.Config
 
 def left_to_recipe(found: Found, config: config_dict.ConfigDict) -> dict[str, Any]:
     """What the checkpoint does not show and the recipe decides, by key."""
-    flat = workdir.flatten(config.to_dict())
+    flat = config_schema.flatten(config.to_dict())
     settled = {f"method.{name}" for name in found.options}
     own = f"data.category_sizes.{config.data.category}"
     keys = (*UNSEEN[found.dialect], *_OF_IMAGES)
@@ -99,7 +99,11 @@ def reordered(found: Found, order: tuple[int, ...]) -> dict[str, Any]:
 
 def _encoder_name(found: Found) -> str | None:
     backbone = found.about.get("backbone")
-    return f"resnet.{backbone}" if isinstance(backbone, str) else None
+    if not isinstance(backbone, str):
+        return None
+    if not backbone.isidentifier():  # never a name that would be imported from elsewhere
+        raise UserError(f"the checkpoint names the encoder '{backbone}', which is no name of one")
+    return f"resnet.{backbone}"
 
 
 def _prepared(found: Found, name: str, recipe: config_dict.ConfigDict) -> dict[str, Any]:

@@ -56,11 +56,12 @@ def build(name: str, root: str | Path, category: str, split: str, **options: Any
     """Lists one split of one category.
 
     Raises:
-      UserError: as the data set; where the folder is not as it should be, the message ends with
-        how it should.
+      UserError: as the data set, or an option is of another type; where the folder is not as it
+        should be, the message ends with how it should.
       TypeError: an option that the data set does not have.
     """
     make = find(name)
+    lookup.check_arguments("data.options", make, options)
     try:
         return make(root, category, split, **options)
     except LayoutError as error:

@@ -77,7 +77,7 @@ def _sections(args: argparse.Namespace) -> Iterator[Section]:
     if args.workdir is not None:
         from flowad_jax.doctor import workdir
 
-        yield workdir.examine(args.workdir)
+        yield workdir.examine(args.workdir, args.allow_import or ())
 
 
 def _parser() -> Parser:
@@ -100,6 +100,12 @@ def _parser() -> Parser:
         help="side of images in training, as data.image_size: do defects vanish? [256]",
     )
     add("--workdir", metavar="FOLDER", help="folder of a run made by train.py")
+    add(
+        "--allow_import",
+        action="append",
+        metavar="PACKAGE",
+        help="package whose functions the run's config may name; may be repeated",
+    )
     return parser
 
 

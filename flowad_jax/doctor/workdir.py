@@ -5,13 +5,14 @@ Everything is read from files: opening the checkpoints as training does would cr
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from ml_collections import config_dict
 
+from flowad_jax import schema
 from flowad_jax.data import sources
 from flowad_jax.doctor.findings import Section
 from flowad_jax.errors import UserError
@@ -20,15 +21,26 @@ from flowad_jax.evaluation.results import METRICS
 from flowad_jax.features import memory
 from flowad_jax.training import checkpoint, converted, state, system, workdir
 from flowad_jax.training import logging as metrics_log
+from flowad_jax.training.model import checked
 
+_META = schema.table(
+    {"position": schema.array(schema.integer(0), least=2, most=2)},
+    {"encoder_sha256": schema.TEXT},
+)
 _AGAIN = "give the command that started the run again: it goes on where it stopped"
 
 
-def examine(folder: str) -> Section:
-    """Looks at the workdir of a run; changes nothing."""
+def examine(folder: str, allow_import: Collection[str] = ()) -> Section:
+    """Looks at the workdir of a run; changes nothing.
+
+    Args:
+      folder: the workdir.
+      allow_import: packages whose functions the stored config may name, as in
+        ``"mine.flows:build"``; nothing is imported from elsewhere.
+    """
     section, path = Section(f"Workdir '{folder}'"), Path(folder)
-    try:  # a config of another version lacks keys, or has values that mean something else
-        config = workdir.load_config(path)
+    try:
+        config = workdir.load_config(path, allow_import)
         section.fact("run", f"{config.method.name} on {config.data.name} {config.data.category}")
         if converted.is_converted(path):
             meta = _converted(section, path)
@@ -40,11 +52,8 @@ def examine(folder: str) -> Section:
         _usable(section, config, meta)
     except UserError as error:
         section.refused(error)
-    except Exception as error:
-        section.problem(
-            f"{path} does not suit this version of flowad_jax: {error or type(error).__name__}",
-            "use the version that wrote it (results.json has it), or train anew; check permissions",
-        )
+    except OSError as error:
+        section.problem(f"{path} cannot be looked at: {error}", "check the permissions")
     return section
 
 
@@ -68,16 +77,16 @@ def _checkpoints(section: Section, path: Path, epochs: int) -> dict[str, Any]:
         section.problem("there is no complete checkpoint", _AGAIN)
         return {}
     newest = path / checkpoint.FOLDER / str(steps[-1])
+    remedy = f"delete {newest} to go back to the one before"
     section.fact("checkpoints", f"steps {', '.join(map(str, steps))}")
     try:
         if not (newest / "state").is_dir():
-            raise ValueError("it has no folder 'state'")
-        meta = json.loads((newest / "meta" / "metadata").read_text(encoding="utf-8"))
-        epoch, batch = map(int, meta["position"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        remedy = f"delete {newest} to go back to the one before"
+            raise UserError("it has no folder 'state'")
+        meta = schema.read(newest / "meta" / "metadata", _META, "")
+    except UserError as error:
         section.problem(f"checkpoint {newest} is damaged: {error}", remedy)
         return {}
+    epoch, batch = meta["position"]
     section.fact("trained", f"{epoch} of {epochs} epochs" + (f", {batch} batches" if batch else ""))
     if epoch < epochs:
         section.problem(f"training is not finished: epoch {epoch} of {epochs}", _AGAIN)
@@ -95,15 +104,15 @@ def _metrics(section: Section, path: Path, meta: dict[str, Any]) -> None:
     log = path / metrics_log.METRICS
     try:
         rows = metrics_log.read(path)
-    except (OSError, ValueError) as error:
-        section.problem(f"{log} cannot be read: {error}", "check its permissions, or delete it")
+    except UserError as error:
+        section.refused(error)
         return
     if not rows:
         if meta:
             section.problem(f"{log} is missing or empty", "train anew if you need the curves")
         return
     section.fact("metrics", f"{len(rows)} rows, up to epoch {rows[-1].get('epoch')}")
-    lines = len(log.read_text(encoding="utf-8").splitlines())
+    lines = len(log.read_bytes().splitlines())
     if lines > len(rows):
         section.problem(
             f"{log}: line {len(rows) + 1} of {lines} is cut off or damaged", "remove that line"
@@ -117,12 +126,13 @@ def _results(section: Section, path: Path, meta: dict[str, Any], epochs: int) ->
             section.problem(f"the run is finished but has no {file.name}", evaluate)
         return
     try:
-        columns = json.loads(file.read_text(encoding="utf-8"))["columns"]
-        last = columns[results.final(columns)]
-        known = {name: last[name] for name in METRICS if last.get(name) is not None}
-        section.fact("results", ", ".join(f"{k} {100 * v:.2f} %" for k, v in known.items()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        section.problem(f"{file} cannot be read: {error}", evaluate)
+        columns = results.read(path)["columns"]
+    except UserError as error:
+        section.refused(error)
+        return
+    last = columns[results.final(columns)]
+    known = {name: last[name] for name in METRICS if last.get(name) is not None}
+    section.fact("results", ", ".join(f"{k} {100 * v:.2f} %" for k, v in known.items()))
 
 
 def _space(section: Section, path: Path, config: config_dict.ConfigDict) -> None:
@@ -164,7 +174,8 @@ def _usable(section: Section, config: config_dict.ConfigDict, meta: dict[str, An
     try:
         data = config.data
         for split in ("train", "test"):
-            sources.build(data.name, data.root, data.category, split, **data.options.to_dict())
+            place = (data.name, data.root, data.category, split)
+            checked("data.options", sources.build, *place, **data.options.to_dict())
     except UserError as error:
         section.refused(error)
     if len(section.problems) > before:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from flowad_jax import files
+from flowad_jax.evaluation import results
 from flowad_jax.evaluation.results import COLUMNS, METRICS, markdown_table, text
 
 SHOWN = ("last", "validation", "oracle")
@@ -42,7 +43,7 @@ def write(path: Path, runs: Sequence[Run], **facts: Any) -> dict[str, Any]:
 def _columns(path: Path, run: Run) -> dict[str, dict[str, float | None]]:
     if run["status"] != "done":
         return {}
-    columns = json.loads((path / run["folder"] / "results.json").read_text())["columns"]
+    columns = results.read(path / run["folder"])["columns"]
     return {
         name: {metric: columns[name].get(metric) for metric in METRICS}
         for name in SHOWN

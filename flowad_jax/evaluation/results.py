@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from flowad_jax import files
+from flowad_jax import files, schema
 from flowad_jax.errors import printable
 
 REQUIRED = ("method", "data", "encoder", "seed", "columns", "timing", "versions")
@@ -40,6 +40,29 @@ PACKAGES = (
 _MARKUP = str.maketrans({mark: f"\\{mark}" for mark in "\\`*[]|"} | {"&": "&amp;", "<": "&lt;"})
 _LINK = re.compile(r"://|\bwww\.|@", re.IGNORECASE)  # what viewers turn into links by themselves
 _LINKS = str.maketrans({":": "&#58;", ".": "&#46;", "@": "&#64;"})
+
+
+_METRIC = schema.nullable(schema.number(0, 1))
+_COLUMN = schema.table({}, dict.fromkeys(METRICS, _METRIC))
+_RESULTS = schema.table(
+    {
+        "columns": {
+            **schema.table({}, others=_COLUMN),
+            "anyOf": [{"required": ["last"]}, {"required": ["converted"]}],
+            "description": "a table with the column 'last' or 'converted'",
+        }
+    }
+)
+
+
+def read(workdir: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads the ``results.json`` of a run; only its metrics are checked, which others rely on.
+
+    Raises:
+      UserError: it is missing, damaged, or not of a run.
+    """
+    path = Path(workdir) / "results.json"
+    return schema.read(path, _RESULTS, f"python eval.py --workdir={workdir} writes it anew")
 
 
 def final(columns: Mapping[str, Mapping[str, Any]]) -> str:

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class Job:
       interval: seconds between two looks for them.
       patience: seconds for which a watched file that cannot be read is tried again.
       fail_on_anomaly: let the exit code tell whether an image is anomalous or undecided.
+      allow_import: packages whose functions the config of the workdir may name.
     """
 
     workdir: str
@@ -55,6 +56,7 @@ class Job:
     interval: float = 1.0
     patience: float = 60.0
     fail_on_anomaly: bool = False
+    allow_import: Collection[str] = ()
 
 
 def run(job: Job) -> int:
@@ -76,7 +78,7 @@ def run(job: Job) -> int:
         watch.check_folders(named)
     else:
         found = inputs.find(named, folder)
-    detector = detectors.load(job.workdir, job.false_alarm_rate)
+    detector = detectors.load(job.workdir, job.false_alarm_rate, job.allow_import)
     about = {"workdir": os.path.realpath(job.workdir), "method": detector.name}
     with lock.owning(folder), Signals() as signals:
         earlier = outputs.take_over(folder)
@@ -86,7 +88,8 @@ def run(job: Job) -> int:
             folder, earlier, about, detector.thresholds, job.save, job.map_format, job.watch
         )
         before = output.counts.copy()
-        white = workdir.load_config(job.workdir).data.options.get("white", WHITE)
+        config = workdir.load_config(job.workdir, job.allow_import)
+        white = config.data.options.get("white", WHITE)
         work = Work(detector, output, signals, white, job.tile)
         if job.watch:
             watcher = watch.Watcher(named, folder, earlier.lines, job.patience)

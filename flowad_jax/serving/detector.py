@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,26 +59,28 @@ class Prediction(NamedTuple):
     reason: str | None = None
 
 
-def load(workdir_path: str | Path, false_alarm_rate: float | None = None) -> Detector:
+def load(
+    workdir_path: str | Path,
+    false_alarm_rate: float | None = None,
+    allow_import: Collection[str] = (),
+) -> Detector:
     """Loads the detector that a run of ``train.py`` ended with.
 
     Args:
       workdir_path: folder of the run.
       false_alarm_rate: largest probability of calling a good image anomalous; None for that of
         the run's config.
+      allow_import: packages whose functions the stored config may name, as in
+        ``"mine.flows:build"``; nothing is imported from elsewhere.
 
     Raises:
-      UserError: the folder holds no finished run, or the encoder's weights are not at hand.
+      UserError: the folder holds no finished run, the encoder's weights are not at hand, or the
+        config names what may not be imported.
     """
     if not isinstance(workdir_path, str | os.PathLike):
         raise UserError(f"a workdir is {describe(workdir_path)}: give the folder of a run")
     path = Path(workdir_path).absolute()
-    with workdir.complete(path):
-        return _load(path, false_alarm_rate)
-
-
-def _load(path: Path, false_alarm_rate: float | None) -> Detector:
-    config = workdir.load_config(path)
+    config = workdir.load_config(path, allow_import)
     rate = config.eval.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
     conformal.check_rate(rate)
     model = build_model(config)

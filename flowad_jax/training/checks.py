@@ -6,32 +6,27 @@ from ml_collections import config_dict
 
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation import conformal, native
+from flowad_jax.features import memory as free
+from flowad_jax.training import config_schema
 from flowad_jax.types import Method
 
 
-def numbers(config: config_dict.ConfigDict) -> None:
-    """Raises a `UserError` that names the first number which is out of range."""
-    for key in (
-        "data.image_size",
-        "train.epochs",
-        "train.batch_size",
-        "train.learning_rate",
-        "train.eval_every",
-        "train.checkpoint_every",
-        "eval.batch_size",
-        "eval.calibration_images",
-    ):
-        section, name = key.split(".")
-        if config[section][name] <= 0:
-            raise UserError(f"{key}={config[section][name]}: must be greater than 0")
+def values(config: config_dict.ConfigDict) -> None:
+    """Raises a `UserError` that names the first key which is unknown, missing or out of range."""
+    config_schema.check(config)
     conformal.check_rate(config.eval.false_alarm_rate)
     native.check_mask_size(config.eval.mask_size)
-    if config.train.clip_norm < 0:
-        raise UserError(f"train.clip_norm={config.train.clip_norm}: must be 0 (no bound) or more")
-    for category, size in config.data.category_sizes.items():
-        if not isinstance(size, int) or size <= 0:
-            key = f"data.category_sizes.{category}"
-            raise UserError(f"{key}={size}: must be a whole number of pixels greater than 0")
+
+
+def memory(config: config_dict.ConfigDict, side: int) -> None:
+    """Raises a `UserError` if not even the pixels of one batch have room in memory."""
+    count = config.eval.batch_size
+    needed, there = 12 * count * side**2, free.host()  # three float32 per pixel
+    if needed > there:
+        raise UserError(
+            f"eval.batch_size={count}: so many images of {side} px take {free.text(needed)}, but "
+            f"{free.text(there)} of memory are free; set it or data.image_size lower"
+        )
 
 
 def scoring(config: config_dict.ConfigDict, method: Method) -> None:

@@ -11,10 +11,18 @@ import jax
 import numpy as np
 import tensorboardX
 
-from flowad_jax import files
+from flowad_jax import files, schema
+from flowad_jax.schema import TEXT, integer, number, table
 from flowad_jax.training.step import FEATURES
 
 METRICS = "metrics.jsonl"
+_ROW = table(
+    {"kind": {"enum": ["train", "eval"]}, "step": integer(0), "epoch": integer(0)},
+    {
+        "scoring": TEXT,
+        **{name: number() for name in ("holdout_loss", "image_auroc", "pixel_auroc")},
+    },
+)
 
 
 class MetricsLog:
@@ -43,10 +51,10 @@ class MetricsLog:
           kind: ``"train"`` or ``"eval"``.
           step: image batches seen.
           epoch: epochs completed.
-          values: numbers by name; NaN, where undefined, is left out.
+          values: numbers by name; what is not finite is left out.
           labels: words to keep beside the numbers.
         """
-        values = {name: value for name, value in values.items() if not math.isnan(value)}
+        values = {name: value for name, value in values.items() if math.isfinite(value)}
         row = {"kind": kind, "step": step, "epoch": epoch, **labels, **values}
         with files.writing(self._path), self._path.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(row) + "\n")
@@ -56,17 +64,13 @@ class MetricsLog:
 
 
 def read(workdir: Path) -> list[dict[str, Any]]:
-    """Returns the rows written so far; a last line cut off by a crash is left out."""
+    """Returns the rows written so far; a last line cut off by a crash is left out.
+
+    Raises:
+      UserError: another line is damaged, or none of ours.
+    """
     path = workdir / METRICS
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
+    return schema.read_lines(path, _ROW, "remove that line") if path.exists() else []
 
 
 def numbers(metrics: list[dict[str, Any]]) -> list[dict[str, float]]:

@@ -72,11 +72,12 @@ def build_model(config: config_dict.ConfigDict) -> Model:
     Raises:
       UserError: a name or value of the config does not work; the message says which.
     """
-    checks.numbers(config)
+    checks.values(config)
     programs.multiply_in(config.precision)
     encoder = load(seed=config.seed, **config.encoder)
     log.info("encoder %s, weights %s", encoder.spec.name, encoder.source["weights"])
     size = _image_size(config.data, encoder)
+    checks.memory(config, size)
     method = call("method", "flowad_jax.methods", config.method)
     checks.scoring(config, method)
     mean, std = transforms.norm(config.data.norm, encoder.spec.mean, encoder.spec.std)
@@ -120,6 +121,7 @@ def call(key: str, package: str, section: config_dict.ConfigDict, **extra: Any) 
     """
     arguments = section.to_dict()
     function = lookup.find(package, arguments.pop("name"))
+    lookup.check_arguments(key, function, arguments)
     return checked(key, function, **arguments, **extra)
 
 

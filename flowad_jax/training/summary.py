@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,10 @@ def _thresholds(system: System, scored: Scored) -> dict[str, Any]:
 
 
 def evaluate_workdir(
-    directory: str | Path, scoring: str | None = None, rate: float | None = None
+    directory: str | Path,
+    scoring: str | None = None,
+    rate: float | None = None,
+    allow_import: Collection[str] = (),
 ) -> dict[str, Any]:
     """Scores the newest checkpoint of a workdir again and rewrites its report.
 
@@ -125,20 +128,20 @@ def evaluate_workdir(
       scoring: ``"calibrated"`` or the name of the method's published form, instead of the
         config's choice.
       rate: false-alarm rate of the thresholds, instead of the config's.
+      allow_import: packages whose functions the stored config may name, as in
+        ``"mine.flows:build"``; nothing is imported from elsewhere.
 
     Raises:
-      UserError: it is no workdir, the method has no such scoring, or the checkpoint is damaged.
+      UserError: it is no workdir, the method has no such scoring, the checkpoint is damaged, or
+        the config names what may not be imported.
     """
-    with workdir.complete(directory):
-        return _evaluate(Path(directory).absolute(), scoring, rate)
-
-
-def _evaluate(path: Path, scoring: str | None, rate: float | None) -> dict[str, Any]:
-    config = workdir.load_config(path)
+    path = Path(directory).absolute()
+    config = workdir.load_config(path, allow_import)
     if scoring:
         config.eval.scoring = scoring
     if rate is not None:
         config.eval.false_alarm_rate = rate
+    metrics_log.read(path)  # what is damaged is refused before anything is computed
     with parallel.outputs(path) as outputs:
         system = build(config, for_training=False)
         restored, position, meta = state.of_workdir(system, path, system.devices)

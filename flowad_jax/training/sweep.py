@@ -10,21 +10,40 @@ from __future__ import annotations
 import gc
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 from ml_collections import config_dict
 
-from flowad_jax import files, lock, parallel
+from flowad_jax import files, lock, parallel, schema
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation import comparison
+from flowad_jax.schema import TEXT, array, integer, table
 from flowad_jax.training import stack, summary, workdir
 from flowad_jax.training.loop import train
 from flowad_jax.training.members import Member, Outcome, attempt, members
 
 log = logging.getLogger("flowad_jax")
+
+_FOLDER: schema.Schema = {  # a run lies below the workdir of all
+    "type": "string",
+    "pattern": r"\A(?!/|[A-Za-z]:)(?!(.*[/\\\\])?\.\.([/\\\\]|\Z))[^\x00-\x1f]+\Z",
+    "description": "a folder below the workdir",
+}
+_LEDGER = table(
+    {
+        "runs": array(
+            table(
+                {
+                    **{"folder": _FOLDER, "category": TEXT, "encoder": TEXT, "seed": integer()},
+                    **{"status": {"enum": ["waiting", "done", "failed"]}, "fault": TEXT},
+                }
+            )
+        )
+    }
+)
 
 
 def run(config: config_dict.ConfigDict, directory: str | Path) -> dict[str, Any]:
@@ -117,16 +136,14 @@ def read(path: Path) -> list[dict[str, Any]]:
     ledger = path / workdir.LEDGER
     if not ledger.exists():
         return []
-    try:
-        return json.loads(ledger.read_text())["runs"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{ledger} cannot be read ({error}): remove it, and the same command makes it anew"
-        ) from error
+    return schema.read(ledger, _LEDGER, "remove it, and the same command makes it anew")["runs"]
 
 
 def evaluate(
-    directory: str | Path, scoring: str | None = None, rate: float | None = None
+    directory: str | Path,
+    scoring: str | None = None,
+    rate: float | None = None,
+    allow_import: Collection[str] = (),
 ) -> dict[str, Any]:
     """Scores all finished runs of a workdir again and rewrites the table.
 
@@ -134,6 +151,7 @@ def evaluate(
       directory: workdir of `run`.
       scoring: as in `summary.evaluate_workdir`.
       rate: as there.
+      allow_import: as there.
 
     Raises:
       UserError: none of the runs is finished, or as there.
@@ -143,16 +161,14 @@ def evaluate(
     if not any(entry["status"] == "done" for entry in runs):
         raise UserError(f"{path}: none of its {len(runs)} runs is finished; train.py goes on")
     with lock.owning(path):
-        return _evaluate(path, runs, scoring, rate)
+        return _evaluate(path, runs, scoring, rate, allow_import)
 
 
-def _evaluate(
-    path: Path, runs: list[dict[str, Any]], scoring: str | None, rate: float | None
-) -> dict[str, Any]:
+def _evaluate(path: Path, runs: list[dict[str, Any]], *asked: Any) -> dict[str, Any]:
     for entry in runs:
         if entry["status"] == "done":
             log.info("%s", entry["folder"])
-            written = summary.evaluate_workdir(path / entry["folder"], scoring, rate)
+            written = summary.evaluate_workdir(path / entry["folder"], *asked)
     return comparison.write(path, runs, method=written["method"], data=written["data"]["name"])
 
 

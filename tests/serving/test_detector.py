@@ -213,7 +213,7 @@ def test_a_run_of_another_version_is_named(run, tmp_path):
     del config["eval"]["image_score"]
     file.write_text(json.dumps(config))
     for use in (flowad_jax.load, summary.evaluate_workdir):
-        with pytest.raises(UserError, match=r"config\.json lacks a key .*image_score.*another"):
+        with pytest.raises(UserError, match=r"config\.json has no eval\.image_score: another"):
             use(tmp_path / "run")
 
 
