@@ -21,12 +21,10 @@ class LayoutError(UserError):
     """A folder does not look as its data set does: whoever knows the layout adds it."""
 
 
-def one_line(text: str) -> str:
-    """Makes one `printable` line of bounded length; the middle of a longer one is left out."""
+def one_line(text: str, most: int = MAX_LINE) -> str:
+    """Makes one `printable` line of about ``most`` letters; the middle of a longer one goes."""
     text = printable(text)
-    if len(text) <= MAX_LINE:
-        return text
-    return f"{text[: MAX_LINE // 2]} [...] {text[-MAX_LINE // 2 :]}"
+    return text if len(text) <= most else f"{text[: most // 2]} [...] {text[-most // 2 :]}"
 
 
 def printable(text: str) -> str:

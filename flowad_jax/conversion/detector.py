@@ -18,7 +18,7 @@ from flowad_jax.conversion import clamp
 from flowad_jax.conversion.settings import Settled, changed, left_to_recipe, reordered, settle
 from flowad_jax.encoders import architecture
 from flowad_jax.encoders.files import convert_tensors, renamed
-from flowad_jax.errors import UserError, printable
+from flowad_jax.errors import UserError, one_line
 from flowad_jax.evaluation.fitted import to_json
 from flowad_jax.training import config_schema, converted, scoring, state, workdir
 from flowad_jax.training.system import System, build
@@ -104,8 +104,8 @@ def described(found: Found, settled: Settled) -> str:
     for key, value in left_to_recipe(found, settled.config).items():
         lines += [f"  {key} = {value}"] * (key not in settled.replaced)
     if found.left_out:
-        lines.append(f"left out: {', '.join(map(printable, found.left_out))}")
-    return "\n".join(lines)
+        lines.append(f"left out: {', '.join(found.left_out)}")
+    return "\n".join(map(one_line, lines))
 
 
 @contextlib.contextmanager

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from flowad_jax.errors import printable
+from flowad_jax.errors import one_line
 from flowad_jax.weights import detectors, torch_file
 from flowad_jax.weights.detectors import Found
-from flowad_jax.weights.explain import aligned
+from flowad_jax.weights.explain import MAX_NAME, aligned
 
 # What becomes of tensors that are not variables as they are, by the end of their name.
 _OTHERWISE = {
@@ -46,8 +46,8 @@ def explained(checkpoint: str | Path) -> str:
     if found.encoder is not None:
         lines.append(f"encoder: {len(found.encoder)} tensors; see --explain --arch=NAME")
     if found.left_out:
-        lines.append(f"left out: {', '.join(map(printable, found.left_out))}")
-    return "\n".join([*lines, "", *aligned(_rows(found, content))])
+        lines.append(f"left out: {', '.join(found.left_out)}")
+    return "\n".join([*map(one_line, lines), "", *aligned(_rows(found, content))])
 
 
 def _rows(found: Found, content: Any) -> list[tuple[str, ...]]:
@@ -58,24 +58,30 @@ def _rows(found: Found, content: Any) -> list[tuple[str, ...]]:
     }
     inside_encoder = {_address(leaf) for leaf in (found.encoder or {}).values()}
     rows: list[tuple[str, ...]] = [("torch key", "torch shape", "our variable", "our shape")]
-    for name, leaf in _tensors(content, ""):
+    for name, leaf in _tensors(content, "", set()):
         address, last = _address(leaf), name.rpartition(".")[2]
         if address in inside_encoder or name.startswith("optimizer"):
             continue
         rest = (_OTHERWISE.get(last, "left out"), "")
-        rows.append((printable(name), str(leaf.shape), *ours.get(address, rest)))
+        rows.append((one_line(name, MAX_NAME), str(leaf.shape), *ours.get(address, rest)))
     return rows
 
 
-def _tensors(content: Any, prefix: str) -> Iterator[tuple[str, np.ndarray]]:
-    """The tensors that stand where `detectors` looks for some: two levels deep."""
+def _tensors(content: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, np.ndarray]]:
+    """The tensors that stand where `detectors` looks for some: two levels deep.
+
+    Each container is looked at once: a file may hold one a million times, or in itself.
+    """
+    seen.add(id(content))
     entries = content.items() if isinstance(content, dict) else enumerate(content)
     for key, value in entries:
         name = f"{prefix}{key}"
         if isinstance(value, np.ndarray):
             yield name, value
-        elif isinstance(value, dict | list | tuple) and prefix.count(" ") < 2:
-            yield from _tensors(value, f"{name} ")
+        elif not isinstance(value, dict | list | tuple) or id(value) in seen:
+            continue
+        elif prefix.count(" ") < 2:
+            yield from _tensors(value, f"{name} ", seen)
 
 
 def _address(array: np.ndarray) -> int:

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from flowad_jax.errors import printable
+from flowad_jax.errors import one_line
 from flowad_jax.weights.layout import Rule, mismatch
+
+MAX_NAME = 200  # letters of a tensor's name in a table
 
 
 def table(
@@ -50,9 +52,9 @@ def _left_over(
     unknown = [key for key in rest if key not in set(ignored)]
     return [
         f"{len(ignored)} tensors of the file are ignored:",
-        *(f"  {printable(key)}" for key in ignored),
+        *(f"  {one_line(key, MAX_NAME)}" for key in ignored),
         f"{len(unknown)} tensors of the file are of no use, which stops a conversion:",
-        *(f"  {printable(key)}" for key in unknown),
+        *(f"  {one_line(key, MAX_NAME)}" for key in unknown),
     ]
 
 
