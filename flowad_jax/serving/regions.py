@@ -27,7 +27,10 @@ class Region(NamedTuple):
 
 def find(anomaly_map: np.ndarray, threshold: float) -> tuple[Region, ...]:
     """Returns the 8-connected regions of a map (H, W) above a threshold, highest peak first."""
-    labels = measure.label(anomaly_map > threshold, connectivity=2)
+    above = anomaly_map > threshold
+    if not above.any():  # most images; labels of a large one take time and memory
+        return ()
+    labels = measure.label(above, connectivity=2)
     found = []
     for part in measure.regionprops(labels, intensity_image=anomaly_map):
         top, left, bottom, right = part.bbox
