@@ -188,7 +188,8 @@ def read(file: Path, allow_import: Collection[str] = ()) -> config_dict.ConfigDi
             )
     try:
         return config_dict.ConfigDict(stored, convert_dict=True)
-    except (KeyError, TypeError, ValueError) as error:  # names of keys that it has no room for
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # Names of keys that it has no room for, such as those of its own methods.
         raise UserError(f"{file} cannot be used ({error}): {ANOTHER_VERSION}") from error
 
 

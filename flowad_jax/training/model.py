@@ -79,6 +79,9 @@ def build_model(config: config_dict.ConfigDict) -> Model:
     size = _image_size(config.data, encoder)
     checks.memory(config, size)
     method = call("method", "flowad_jax.methods", config.method)
+    if not isinstance(method, Method):  # a function of somebody else's
+        kind = type(method).__name__
+        raise UserError(f"method.name='{config.method.name}': returns {kind}, not a Method")
     checks.scoring(config, method)
     mean, std = transforms.norm(config.data.norm, encoder.spec.mean, encoder.spec.std)
     return Model(

@@ -28,6 +28,8 @@ from flowad_jax.types import Tree
 
 log = logging.getLogger("flowad_jax")
 
+EXPORTS: tuple[str, ...] = ()  # this `build` is no schedule
+
 
 @dataclass(frozen=True)
 class System(Model):
