@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ml_collections import config_dict
 
 from flowad_jax import files
@@ -87,8 +86,9 @@ def convert(
         if verify is not None:
             card["verified"] = verify(found, system, variables)
         converted.save(folder, variables, card)
-        _fit(folder, system, card, say)
-        _write_config(folder, changed(settled.config, **{clamp.KEY: here[clamp.KEY]}))
+        config = config_schema.plain(changed(settled.config, **{clamp.KEY: here[clamp.KEY]}))
+        _fit(folder, system, config, card, say)
+        files.write_text(folder / workdir.CONFIG, json.dumps(config, indent=2) + "\n")
     return card
 
 
@@ -189,7 +189,9 @@ def _card(found: Found, settled: Settled, checkpoint: Path, variables: Any) -> d
     }
 
 
-def _fit(folder: Path, system: System, card: dict[str, Any], say: Say) -> None:
+def _fit(
+    folder: Path, system: System, config: dict[str, Any], card: dict[str, Any], say: Say
+) -> None:
     """Measures scores against normal images, as the end of training does."""
     count = len(system.calibration_rows), len(system.holdout)
     say(
@@ -198,17 +200,11 @@ def _fit(folder: Path, system: System, card: dict[str, Any], say: Say) -> None:
     )
     trained = converted.load_state(folder, state.variable_shapes(system))
     fitted = scoring.fit(system, trained, system.features)
-    if not all(np.all(np.isfinite(part)) for part in (*fitted.calibration, fitted.image)):
-        raise UserError("the converted detector gives NaN or infinite scores on normal images")
     meta = {
         "encoder_sha256": system.encoder.source["sha256"],
+        "config": config,
         "fitted": to_json(fitted),
         "dialect": card["dialect"],
         "source": card["source"]["file"],
     }
     converted.save_meta(folder, meta)
-
-
-def _write_config(folder: Path, config: config_dict.ConfigDict) -> None:
-    text = json.dumps(config_schema.plain(config), indent=2) + "\n"
-    files.write_text(folder / workdir.CONFIG, text)

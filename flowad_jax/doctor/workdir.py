@@ -12,7 +12,6 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from flowad_jax import schema
 from flowad_jax.data import sources
 from flowad_jax.doctor.findings import Section
 from flowad_jax.errors import UserError
@@ -23,10 +22,6 @@ from flowad_jax.training import checkpoint, converted, state, system, workdir
 from flowad_jax.training import logging as metrics_log
 from flowad_jax.training.model import checked
 
-_META = schema.table(
-    {"position": schema.array(schema.integer(0), least=2, most=2)},
-    {"encoder_sha256": schema.TEXT},
-)
 _AGAIN = "give the command that started the run again: it goes on where it stopped"
 
 
@@ -49,7 +44,7 @@ def examine(folder: str, allow_import: Collection[str] = ()) -> Section:
             _metrics(section, path, meta)
         _results(section, path, meta, config.train.epochs)
         _space(section, path, config)
-        _usable(section, config, meta)
+        _usable(section, path, config, meta)
     except UserError as error:
         section.refused(error)
     except OSError as error:
@@ -59,45 +54,27 @@ def examine(folder: str, allow_import: Collection[str] = ()) -> Section:
 
 def _converted(section: Section, path: Path) -> dict[str, Any]:
     """Reports where a converted detector comes from; returns what belongs to it."""
-    try:
-        meta = converted.load_meta(path)
-    except UserError as error:
-        section.refused(error)
-        return {}
+    meta = converted.load_meta(path)
     section.fact("converted", f"from {meta.get('source')}, dialect {meta.get('dialect')}")
     return meta
 
 
 def _checkpoints(section: Section, path: Path, epochs: int) -> dict[str, Any]:
     """Reports the checkpoints; returns what the newest says about itself, if it can be read."""
-    steps, unfinished = _listed(path / checkpoint.FOLDER)
-    for leftover in unfinished:
-        _leftover(section, leftover)
+    steps, folder = checkpoint.steps(path), path / checkpoint.FOLDER
+    for leftover in folder.iterdir() if folder.is_dir() else ():
+        if not leftover.name.isdecimal():
+            _leftover(section, leftover)
     if not steps:
         section.problem("there is no complete checkpoint", _AGAIN)
         return {}
-    newest = path / checkpoint.FOLDER / str(steps[-1])
-    remedy = f"delete {newest} to go back to the one before"
     section.fact("checkpoints", f"steps {', '.join(map(str, steps))}")
-    try:
-        if not (newest / "state").is_dir():
-            raise UserError("it has no folder 'state'")
-        meta = schema.read(newest / "meta" / "metadata", _META, "")
-    except UserError as error:
-        section.problem(f"checkpoint {newest} is damaged: {error}", remedy)
-        return {}
+    meta = checkpoint.read_meta(path, steps[-1])
     epoch, batch = meta["position"]
     section.fact("trained", f"{epoch} of {epochs} epochs" + (f", {batch} batches" if batch else ""))
     if epoch < epochs:
         section.problem(f"training is not finished: epoch {epoch} of {epochs}", _AGAIN)
     return meta
-
-
-def _listed(folder: Path) -> tuple[list[int], list[Path]]:
-    """Steps of complete checkpoints, and folders that were never completed."""
-    found = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    steps = sorted(int(path.name) for path in found if path.name.isdigit())
-    return steps, [path for path in found if not path.name.isdigit()]
 
 
 def _metrics(section: Section, path: Path, meta: dict[str, Any]) -> None:
@@ -160,7 +137,9 @@ def _bytes(folder: Path) -> int:
     return sum(file.lstat().st_size for file in files if file.exists())
 
 
-def _usable(section: Section, config: config_dict.ConfigDict, meta: dict[str, Any]) -> None:
+def _usable(
+    section: Section, path: Path, config: config_dict.ConfigDict, meta: dict[str, Any]
+) -> None:
     """Builds all parts of the run as evaluation does; names what is missing all at once."""
     before = len(section.problems)
     weights = config.encoder.weights
@@ -183,14 +162,16 @@ def _usable(section: Section, config: config_dict.ConfigDict, meta: dict[str, An
     try:
         built = system.build(config, for_training=False)
         state.check(built)
+        section.fact("config", "builds")
+        sha256 = built.encoder.source["sha256"]
+        if meta.get("encoder_sha256", sha256) != sha256:
+            section.problem(
+                f"the encoder's weights are others than those of the run: sha256 {sha256[:12]}..., "
+                f"trained on {meta['encoder_sha256'][:12]}...",
+                "put the old weights back, or train anew",
+            )
+        elif meta:
+            state.of_workdir(built, path, built.devices)
+            section.fact("state", "is whole and fits")
     except UserError as error:
         section.refused(error)
-        return
-    sha256 = built.encoder.source["sha256"]
-    section.fact("config", "builds")
-    if meta.get("encoder_sha256", sha256) != sha256:
-        section.problem(
-            f"the encoder's weights are others than those of the run: sha256 {sha256[:12]}..., "
-            f"trained on {meta['encoder_sha256'][:12]}...",
-            "put the old weights back, or train anew",
-        )

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from flowad_jax import schema
+from flowad_jax.errors import UserError
 from flowad_jax.types import Calibration
+
+_NUMBERS = schema.array(schema.number())
+SCHEMA = schema.table(
+    {
+        "scale_max": schema.array(schema.number(), least=1),
+        "map_max": {
+            "anyOf": [schema.number(), schema.array(schema.number(), least=1)],
+            "description": "a finite number or a list of them",
+        },
+        "image": _NUMBERS,
+        "peak": _NUMBERS,
+    },
+    others=False,
+)
 
 
 class Fitted(NamedTuple):
@@ -25,13 +42,41 @@ class Fitted(NamedTuple):
 
 
 def to_json(fitted: Fitted) -> dict[str, Any]:
-    """Returns plain lists and numbers; floats survive exactly."""
-    values = {**fitted.calibration._asdict(), "image": fitted.image, "peak": fitted.peak}
-    return {name: np.asarray(value, np.float64).tolist() for name, value in values.items()}
+    """Returns plain lists and numbers; floats survive exactly.
+
+    Raises:
+      UserError: a number is NaN or infinite, so that it measures nothing.
+    """
+    named = {**fitted.calibration._asdict(), "image": fitted.image, "peak": fitted.peak}
+    arrays = {name: np.asarray(value, np.float64) for name, value in named.items()}
+    for name, values in arrays.items():
+        if not np.isfinite(values).all():
+            raise UserError(
+                f"the detector gives NaN or infinite values for normal images ({name}): train "
+                "with a lower train.learning_rate, or check what was converted"
+            )
+    return {name: values.tolist() for name, values in arrays.items()}
 
 
 def from_json(values: Mapping[str, Any]) -> Fitted:
-    """Reverses `to_json`."""
+    """Reverses `to_json`; the values are such as `SCHEMA` describes."""
     arrays = {name: np.asarray(value, np.float64) for name, value in values.items()}
     calibration = Calibration(*(arrays[name] for name in Calibration._fields))
     return Fitted(calibration, arrays["image"], arrays["peak"])
+
+
+def check_shapes(fitted: Fitted, like: Calibration, source: str | Path) -> None:
+    """Raises a UserError that names the first part with more or fewer values than it should have.
+
+    Args:
+      fitted: from a file.
+      like: a calibration by the same method, whose values do not matter.
+      source: the file.
+    """
+    found = {**fitted.calibration._asdict(), "peak": fitted.peak}
+    for name, right in {**like._asdict(), "peak": fitted.image}.items():
+        if np.shape(found[name]) != np.shape(right):
+            raise UserError(
+                f"{source}: fitted.{name} has shape {np.shape(found[name])}, must be "
+                f"{np.shape(right)}: it was fitted with another detector; train anew"
+            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator
@@ -14,10 +15,33 @@ import jax
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
+from flowad_jax import parallel, schema
 from flowad_jax.errors import UserError
+from flowad_jax.evaluation import fitted
+from flowad_jax.training import checksums
 from flowad_jax.types import TrainState
 
 FOLDER = "checkpoints"
+STATE, META = "state", "meta/metadata"  # of each of them; Orbax writes the state
+UNFINISHED = ".unfinished"
+KEPT = 2
+
+log = logging.getLogger("flowad_jax")
+
+_META = schema.table(
+    {
+        "position": schema.array(schema.integer(low=0), least=2, most=2),
+        "encoder_sha256": schema.TEXT,
+    },
+    {
+        "state": schema.table({}, others=schema.TEXT),
+        "config": schema.table({}),
+        "epoch_seconds": schema.array(schema.number(low=0)),
+        "features_seconds": schema.nullable(schema.number(low=0)),
+        "steps": schema.array(schema.table({}, others=schema.number())),
+        "fitted": fitted.SCHEMA,
+    },
+)
 
 
 class Position(NamedTuple):
@@ -27,32 +51,56 @@ class Position(NamedTuple):
     batch: int
 
 
+def steps(workdir: Path) -> list[int]:
+    """Lists the steps of the complete checkpoints of a workdir, the oldest first."""
+    folder = workdir / FOLDER
+    found = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    return sorted(int(path.name) for path in found if path.name.isdecimal())
+
+
+def read_meta(workdir: Path, step: int) -> dict[str, Any]:
+    """Reads what a checkpoint says about itself, and nothing else of it.
+
+    Returns:
+      ``position``, the checksums of the ``state``, unless version 0.1 wrote it, and the values
+      given to `Checkpoints.save`.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    file = workdir / FOLDER / str(step) / META
+    meta, sealed = checksums.read_sealed(file, _META, _remedy(workdir, step))
+    if sealed and not meta.get("state"):
+        raise UserError(f"{file} has no checksums: {_remedy(workdir, step)}")
+    return meta
+
+
 class Checkpoints:
     """The checkpoints of a workdir; the newest two are kept.
 
-    Orbax writes into a temporary folder and renames it, so that an interrupted or failed write
-    leaves the earlier checkpoints as they were.
+    Each is written into a folder of another name, which is renamed when all of it is there, so
+    that an interrupted or failed write leaves the earlier checkpoints as they were. Reading
+    changes nothing.
 
     Attributes:
       workdir: the folder that holds theirs.
     """
 
     def __init__(self, workdir: Path):
-        """Opens the folder below ``workdir``; it is created at the first save."""
+        """Takes those below ``workdir``; their folder is created at the first save."""
         self.workdir = workdir
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=2, create=True, enable_async_checkpointing=False
-        )
-        self._manager = ocp.CheckpointManager(workdir / FOLDER, options=options)
 
     def close(self) -> None:
-        """Closes the manager."""
-        self._manager.close()
+        """Nothing is open."""
 
     @property
     def latest(self) -> int | None:
         """Step of the newest complete checkpoint, or None."""
-        return self._manager.latest_step()
+        return max(steps(self.workdir), default=None)
+
+    def folder(self, step: int | str) -> Path:
+        """The folder of one of them."""
+        return self.workdir / FOLDER / str(step)
 
     def save(self, state: TrainState, position: Position, meta: dict[str, Any]) -> None:
         """Writes a checkpoint and waits until it is complete.
@@ -68,15 +116,12 @@ class Checkpoints:
         step = int(state.step)
         if step == self.latest:
             return
-        items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state._asdict()),
-            meta=ocp.args.JsonSave({"position": list(position), **meta}),
-        )
+        unfinished = self.folder(f"{step}{UNFINISHED}")
         try:
             with _echoes_silenced():
-                self._manager.save(step, args=items)
+                self._write(unfinished, state, {"position": list(position), **meta})
         except (OSError, ValueError, RuntimeError) as error:
-            self._manager.reload()
+            shutil.rmtree(unfinished, ignore_errors=True)
             kept = "no earlier one exists" if self.latest is None else f"step {self.latest} is kept"
             raise UserError(
                 f"cannot write a checkpoint into {self.workdir}: {_reason(error)} ({kept}); "
@@ -98,19 +143,57 @@ class Checkpoints:
         step = self.latest
         if step is None:
             raise UserError(f"{self.workdir} holds no complete checkpoint: train first")
+        meta, folder = read_meta(self.workdir, step), self.folder(step) / STATE
+        digests, damaged = meta.pop("state", None), _remedy(self.workdir, step)
+        if digests is None:
+            log.warning("%s cannot be checked for damage: version 0.1 wrote no checksums", folder)
+        elif damage := checksums.first_damage(folder, digests):
+            raise self._refused(step, f"{STATE}/{damage}: {damaged}")
+        advice = damaged if digests is None else "use the version of flowad_jax that wrote it"
+        state = self._restored(step, folder, like, advice)
+        if int(state.step) != step:
+            raise self._refused(step, f"rename its folder, it is step {int(state.step)}")
+        return state, Position(*meta.pop("position")), meta
+
+    def _write(self, unfinished: Path, state: TrainState, meta: dict[str, Any]) -> None:
+        """All hosts write the state, the first one what belongs to it."""
+        first, step = parallel.is_first(), int(state.step)
+        if first:
+            for leftover in self.folder("").glob(f"*{UNFINISHED}"):
+                shutil.rmtree(leftover)
+            (unfinished / META).parent.mkdir(parents=True)
+        parallel.wait("checkpoint begun")
+        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as writer:
+            writer.save(unfinished / STATE, args=ocp.args.StandardSave(state._asdict()))
+        if first:
+            digests = checksums.of_files(unfinished / STATE)
+            (unfinished / META).write_text(checksums.seal({**meta, "state": digests}))
+            unfinished.rename(self.folder(step))
+            for old in steps(self.workdir)[:-KEPT]:
+                shutil.rmtree(self.folder(old))
+        parallel.wait("checkpoint complete")
+
+    def _restored(self, step: int, folder: Path, like: TrainState, advice: str) -> TrainState:
+        """Reads a state onto the devices that ``like`` lies on."""
         target = jax.tree.map(_abstract, like._asdict())
-        items = ocp.args.Composite(
-            state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore()
-        )
         try:
-            restored = self._manager.restore(step, args=items)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise UserError(
-                f"checkpoint {step} in {self.workdir} cannot be restored: {_reason(error)}; "
-                f"delete {FOLDER}/{step} to go back to the one before"
-            ) from None
-        meta = dict(restored["meta"])
-        return TrainState(**restored["state"]), Position(*meta.pop("position")), meta
+            with _echoes_silenced(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+                return TrainState(**reader.restore(folder, args=ocp.args.StandardRestore(target)))
+        except jax.errors.JaxRuntimeError:  # no memory, say: that is no fault of the checkpoint
+            raise
+        except Exception as error:  # Orbax raises whatever the bytes that it finds lead to
+            raise self._refused(
+                step, f"{STATE} is damaged or of another version: {advice}"
+            ) from error
+
+    def _refused(self, step: int, what: str) -> UserError:
+        return UserError(f"checkpoint {step} in {self.workdir} cannot be restored: {what}")
+
+
+def _remedy(workdir: Path, step: int) -> str:
+    before = [earlier for earlier in steps(workdir) if earlier < step]
+    start = f"step {before[-1]}" if before else "the start"
+    return f"{FOLDER}/{step} is damaged; delete {FOLDER}/{step} to go back to {start}"
 
 
 def _reason(error: Exception) -> str:

@@ -6,25 +6,40 @@ beside it what was fitted to normal images.
 
 from __future__ import annotations
 
-import json
+import logging
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from flowad_jax import files
+from flowad_jax import files, schema
 from flowad_jax.errors import UserError
+from flowad_jax.evaluation import fitted
+from flowad_jax.training import checksums
 from flowad_jax.types import TrainState
 from flowad_jax.weights import layout, store
 
 DETECTOR = "detector.safetensors"
 META = "converted.json"
 
+_AGAIN = "convert again"
+_META = schema.table(
+    {"encoder_sha256": schema.TEXT, "fitted": fitted.SCHEMA},
+    {
+        "detector_sha256": schema.TEXT,
+        "config": schema.table({}),
+        "epoch_seconds": schema.array(schema.number()),
+        "dialect": schema.TEXT,
+        "source": schema.TEXT,
+    },
+)
+log = logging.getLogger("flowad_jax")
+
 
 def is_converted(path: Path) -> bool:
-    """Whether a workdir holds a converted detector."""
-    return (path / DETECTOR).is_file()
+    """Whether a workdir holds a converted detector, or what is left of one."""
+    return any((path / name).exists() for name in (DETECTOR, META))
 
 
 def save(path: Path, variables: dict[str, Any], card: dict[str, Any]) -> None:
@@ -52,7 +67,13 @@ def load(path: Path, shapes: dict[str, Any]) -> tuple[TrainState, dict[str, Any]
     Raises:
       UserError: a file is missing, damaged, or does not fit the config.
     """
-    return load_state(path, shapes), load_meta(path)
+    file, meta = path / DETECTOR, load_meta(path)
+    digest = meta.get("detector_sha256")
+    if digest is None:
+        log.warning("%s cannot be checked for damage: version 0.1 wrote no checksum", file)
+    elif damage := checksums.first_damage(path, {DETECTOR: digest}):
+        raise UserError(f"{path}: {damage}; {_AGAIN}")
+    return load_state(path, shapes), meta
 
 
 def load_state(path: Path, shapes: dict[str, Any]) -> TrainState:
@@ -78,8 +99,15 @@ def state(variables: dict[str, Any]) -> TrainState:
 
 
 def save_meta(path: Path, meta: dict[str, Any]) -> None:
-    """Writes what checkpoints have as meta: the encoder's checksum, and what was fitted."""
-    files.write_text(path / META, json.dumps({"epoch_seconds": [], **meta}, indent=2) + "\n")
+    """Writes what belongs to the detector, which was saved before.
+
+    Args:
+      path: the workdir.
+      meta: as checkpoints have it: the encoder's checksum, what was fitted, the config.
+    """
+    digest = {"detector_sha256": checksums.of_file(path / DETECTOR)}
+    sealed = checksums.seal({"epoch_seconds": [], **meta, **digest})
+    files.write_text(path / META, sealed)
 
 
 def load_meta(path: Path) -> dict[str, Any]:
@@ -88,7 +116,8 @@ def load_meta(path: Path) -> dict[str, Any]:
     Raises:
       UserError: it is missing or damaged.
     """
-    try:
-        return json.loads((path / META).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path / META} is missing or damaged ({error}): convert again") from error
+    file = path / META
+    meta, sealed = checksums.read_sealed(file, _META, _AGAIN)
+    if sealed and "detector_sha256" not in meta:
+        raise UserError(f"{file} has no checksum of the detector: {_AGAIN}")
+    return meta

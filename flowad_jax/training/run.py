@@ -19,7 +19,7 @@ from flowad_jax import parallel
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation.fitted import from_json, to_json
 from flowad_jax.features.store import Maps
-from flowad_jax.training import feature_cache, scoring, state, summary
+from flowad_jax.training import config_schema, feature_cache, scoring, state, summary
 from flowad_jax.training import logging as metrics_log
 from flowad_jax.training.checkpoint import Checkpoints, Position
 from flowad_jax.training.interrupt import Interrupted, Signals
@@ -75,6 +75,7 @@ class Run:
             log.info("%sresuming at epoch %d, batch %d", title and f"{title}: ", *self.position)
         for line in system.findings:
             log.warning("%s%s", title and f"{title}: ", line)
+        self._meta["config"] = config_schema.plain(system.config)
 
     @property
     def images(self) -> tuple[int, int]:

@@ -8,11 +8,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flowad_jax.errors import UserError
+from flowad_jax.evaluation import fitted
 from flowad_jax.parallel import ALONE, Devices
 from flowad_jax.training import converted
-from flowad_jax.training.checkpoint import Checkpoints, Position
+from flowad_jax.training.checkpoint import META, Checkpoints, Position
 from flowad_jax.training.model import Model
 from flowad_jax.training.step import init_state
 from flowad_jax.types import TrainState
@@ -45,7 +47,7 @@ def of_workdir(
         with closing(Checkpoints(path)) as checkpoints:
             return restored(model, checkpoints, devices)
     state, meta = converted.load(path, variable_shapes(model))
-    _check_encoder(model, meta)
+    _check_meta(model, meta, path / converted.META)
     return devices.everywhere(state), Position(model.config.train.epochs, 0), meta
 
 
@@ -58,7 +60,7 @@ def restored(
       UserError: there is none, or it was trained on other encoder weights.
     """
     state, position, meta = checkpoints.restore(devices.everywhere(fresh(model)))
-    _check_encoder(model, meta)
+    _check_meta(model, meta, checkpoints.folder(int(state.step)) / META)
     return state, position, meta
 
 
@@ -67,10 +69,16 @@ def variable_shapes(model: Model) -> dict[str, Any]:
     return jax.eval_shape(model.method.init, jax.random.key(0), model.feature_shapes)
 
 
-def _check_encoder(model: Model, meta: dict[str, Any]) -> None:
+def _check_meta(model: Model, meta: dict[str, Any], file: Path) -> None:
+    """Raises a UserError if what lies beside a state belongs to another encoder or method."""
     trained_on, here = meta["encoder_sha256"], model.encoder.source["sha256"]
     if trained_on != here:
         raise UserError(
             f"encoder.weights '{model.encoder.source['weights']}' are not those of the run: "
             f"sha256 {here[:12]}..., but it was trained on {trained_on[:12]}..."
         )
+    if "fitted" in meta:
+        sides = model.feature_shapes[: len(model.encoder.taps)]
+        maps = [np.zeros(shape.shape[:3], np.float32) for shape in sides]
+        like = model.method.calibrate(maps, (model.image_size, model.image_size))
+        fitted.check_shapes(fitted.from_json(meta["fitted"]), like, file)

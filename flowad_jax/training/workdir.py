@@ -18,6 +18,8 @@ LEDGER = "sweep.json"  # instead of the config, where the folder holds several r
 # Sections and keys that change what is reported, or where things are kept, but not what is
 # trained: a resumed run may differ in them.
 FREE = ("eval", "train.plan_memory", "cache.place", "cache.memory_mb", "cache.folder")
+# Where things lie that are known by their contents: may be edited when they were moved.
+MOVABLE = ("data.root", "encoder.weights")
 
 
 def claim(path: str | Path, config: config_dict.ConfigDict) -> Path:
@@ -52,20 +54,21 @@ def check(path: Path, config: config_dict.ConfigDict) -> None:
         )
     if (path / LEDGER).exists():
         raise UserError(f"{path} holds several runs: use another --workdir for a single one")
-    existing = path / CONFIG
-    if not existing.exists():
-        if any((path / checkpoint.FOLDER).glob("[0-9]*")):
-            raise UserError(
-                f"{path} holds checkpoints, but the {CONFIG} that they belong to is gone: put it "
-                "back, or use another --workdir"
-            )
-        return
-    found = schema.read(existing, {"type": "object"}, "the workdir is damaged")
-    if difference := first_difference(config_schema.plain(config), found):
+    existing, wanted, trained = path / CONFIG, config_schema.plain(config), _of_state(path)
+    found = trained
+    if existing.exists():
+        found = schema.read(existing, {"type": "object"}, "the workdir is damaged")
+    elif trained is None and checkpoint.steps(path):
         raise UserError(
-            f"{path} holds a run of another config ({difference}): "
-            "use another --workdir, or the old config to resume"
+            f"{path} holds checkpoints, but the {CONFIG} that they belong to is gone: put it "
+            "back, or use another --workdir"
         )
+    for stored in (found, trained):
+        if difference := stored and first_difference(wanted, stored):
+            raise UserError(
+                f"{path} holds a run of another config ({difference}): "
+                "use another --workdir, or the old config to resume"
+            )
 
 
 def load_config(path: str | Path, allow_import: Collection[str] = ()) -> config_dict.ConfigDict:
@@ -84,26 +87,43 @@ def load_config(path: str | Path, allow_import: Collection[str] = ()) -> config_
         raise UserError(f"{path} holds several runs: choose one of the folders in {path}/{LEDGER}")
     if not file.exists():
         raise UserError(f"{path} is not a workdir: it has no {CONFIG}; train one with train.py")
-    config = config_schema.read(file, allow_import)
+    config, trained = config_schema.read(file, allow_import), _of_state(file.parent)
+    stored = config_schema.plain(config)
+    if difference := trained and first_difference(stored, trained, FREE + MOVABLE):
+        raise UserError(
+            f"{file} was changed after training ({difference}): put the old value back, or train "
+            "anew in another folder"
+        )
     # What lies in the workdir goes with it, wherever it is moved.
     if (file.parent / config.encoder.weights).is_file():
         config.encoder.weights = str(file.parent / config.encoder.weights)
     return config.lock()
 
 
-def first_difference(wanted: dict[str, Any], found: dict[str, Any]) -> str | None:
-    """Says which key of two configs differs first, leaving out those in `FREE`.
+def first_difference(
+    wanted: dict[str, Any], found: dict[str, Any], free: Collection[str] = FREE
+) -> str | None:
+    """Says which key of two configs differs first.
 
     Args:
       wanted: the config at hand, as `config_schema.plain` has it.
       found: the stored one.
+      free: sections and keys that may differ.
 
     Returns:
       ``"train.learning_rate: 0.1 there, 0.2 here"``, or None where they agree.
     """
     new, old = config_schema.flatten(wanted), config_schema.flatten(found)
     for key in sorted(new.keys() | old.keys()):
-        free = key in FREE or key.split(".")[0] in FREE
-        if not free and new.get(key) != old.get(key):
+        counts = key not in free and key.split(".")[0] not in free
+        if counts and new.get(key) != old.get(key):
             return f"{key}: {old.get(key)!r} there, {new.get(key)!r} here"
     return None
+
+
+def _of_state(path: Path) -> dict[str, Any] | None:
+    """The config that the newest state of a workdir was trained with, if it says so."""
+    if converted.is_converted(path):
+        return converted.load_meta(path).get("config")
+    steps = checkpoint.steps(path)
+    return checkpoint.read_meta(path, steps[-1]).get("config") if steps else None
