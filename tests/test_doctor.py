@@ -15,13 +15,12 @@ from flowad_jax.data.findings import examples
 from flowad_jax.doctor import machine
 from flowad_jax.doctor.__main__ import main
 from flowad_jax.doctor.findings import Section
-from flowad_jax.encoders.load import load
 from flowad_jax.errors import UserError
 from flowad_jax.features import memory
-from flowad_jax.training import workdir
+from flowad_jax.training import state, workdir
 from flowad_jax.training.checkpoint import Checkpoints, Position
 from flowad_jax.training.logging import MetricsLog
-from flowad_jax.types import TrainState
+from flowad_jax.training.model import build_model
 from flowad_jax.weights import store
 from tests.conftest import write_image
 from tests.data import layouts
@@ -312,22 +311,16 @@ def test_images_that_are_no_files(ask):
 def run(tmp_path, tiny_config):
     """The folder of a finished run, without its training."""
     path = workdir.claim(tmp_path / "run", tiny_config)
-    sha256 = load(seed=tiny_config.seed, **tiny_config.encoder).source["sha256"]
-    save(path, 3, Position(3, 0), sha256)
+    model = build_model(tiny_config)
+    trained = state.fresh(model)._replace(step=np.int32(3))
+    meta = {"encoder_sha256": model.encoder.source["sha256"]}
+    Checkpoints(path).save(trained, Position(3, 0), meta)
     log = MetricsLog(path, 0)
     log.write("train", 3, 3, {"loss": 0.5})
     log.close()
     results = {"columns": {"last": {"image_auroc": 0.9, "pixel_ap": None, "epoch": 3}}}
     (path / "results.json").write_text(json.dumps(results))
     return path
-
-
-def save(path, step, position, sha256):
-    checkpoints = Checkpoints(path)
-    leaf = np.zeros(2, np.float32)
-    state = TrainState(np.int32(step), {"a": leaf}, {"a": leaf}, {"a": leaf}, leaf)
-    checkpoints.save(state, position, {"encoder_sha256": sha256})
-    checkpoints.close()
 
 
 def change_config(run, key, value):

@@ -11,7 +11,7 @@ from flowad_jax.conversion import back, clamp, detector, explain, settings
 from flowad_jax.conversion.settings import changed
 from flowad_jax.doctor import workdir as doctor
 from flowad_jax.errors import UserError
-from flowad_jax.training import loop, summary, workdir
+from flowad_jax.training import converted, loop, summary, workdir
 from flowad_jax.training.system import build
 from flowad_jax.weights import detectors, torch_file, torch_writer
 from tests.conversion.conftest import card_of, quiet
@@ -38,6 +38,8 @@ def test_a_converted_detector_is_a_workdir(theirs, tmp_path, image_root):
     results = summary.evaluate_workdir(path)
     assert summary.headline(results).startswith("converted checkpoint: image_auroc")
     assert "converted checkpoint (its epoch is" in (path / "results.md").read_text()
+    stored = json.loads((path / "config.json").read_text())
+    assert converted.load_meta(path)["config"] == stored
     files = sorted((image_root / "part" / "test" / "spot").iterdir())
     assert len(flowad_jax.load(path).predict(files)) == 3
     section = doctor.examine(str(path))
@@ -46,7 +48,7 @@ def test_a_converted_detector_is_a_workdir(theirs, tmp_path, image_root):
     with pytest.raises(UserError, match="converted detector, which cannot be trained on"):
         loop.train(workdir.load_config(path), path)
     (path / "converted.json").write_text("{")
-    with pytest.raises(UserError, match=r"converted\.json is missing or damaged .*convert again"):
+    with pytest.raises(UserError, match=r"converted\.json cannot be read .*: convert again"):
         flowad_jax.load(path)
 
 
