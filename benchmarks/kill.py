@@ -43,7 +43,7 @@ EVERY_THIRD = 3
 def unfinished(workdir: Path) -> set[tuple[str, int]]:
     """Folders of checkpoints that are being written, or that an earlier kill left behind."""
     found = set()
-    for folder in (workdir / "checkpoints").glob("*.orbax-checkpoint-tmp*"):
+    for folder in (workdir / "checkpoints").glob("*.unfinished"):
         with contextlib.suppress(FileNotFoundError):  # it was renamed meanwhile
             found.add((folder.name, folder.stat().st_ino))
     return found

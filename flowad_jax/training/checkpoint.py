@@ -148,18 +148,18 @@ class Checkpoints:
         if digests is None:
             log.warning("%s cannot be checked for damage: version 0.1 wrote no checksums", folder)
         elif damage := checksums.first_damage(folder, digests):
-            raise self._refused(step, f"{STATE}/{damage}: {damaged}")
+            raise UserError(f"{folder}/{damage}: {damaged}")
         advice = damaged if digests is None else "use the version of flowad_jax that wrote it"
-        state = self._restored(step, folder, like, advice)
+        state = self._restored(folder, like, advice)
         if int(state.step) != step:
-            raise self._refused(step, f"rename its folder, it is step {int(state.step)}")
+            raise UserError(f"{folder.parent}: rename it to {int(state.step)}, its step")
         return state, Position(*meta.pop("position")), meta
 
     def _write(self, unfinished: Path, state: TrainState, meta: dict[str, Any]) -> None:
         """All hosts write the state, the first one what belongs to it."""
         first, step = parallel.is_first(), int(state.step)
         if first:
-            for leftover in self.folder("").glob(f"*{UNFINISHED}"):
+            for leftover in (self.workdir / FOLDER).glob(f"*{UNFINISHED}"):
                 shutil.rmtree(leftover)
             (unfinished / META).parent.mkdir(parents=True)
         parallel.wait("checkpoint begun")
@@ -173,7 +173,7 @@ class Checkpoints:
                 shutil.rmtree(self.folder(old))
         parallel.wait("checkpoint complete")
 
-    def _restored(self, step: int, folder: Path, like: TrainState, advice: str) -> TrainState:
+    def _restored(self, folder: Path, like: TrainState, advice: str) -> TrainState:
         """Reads a state onto the devices that ``like`` lies on."""
         target = jax.tree.map(_abstract, like._asdict())
         try:
@@ -182,18 +182,17 @@ class Checkpoints:
         except jax.errors.JaxRuntimeError:  # no memory, say: that is no fault of the checkpoint
             raise
         except Exception as error:  # Orbax raises whatever the bytes that it finds lead to
-            raise self._refused(
-                step, f"{STATE} is damaged or of another version: {advice}"
-            ) from error
-
-    def _refused(self, step: int, what: str) -> UserError:
-        return UserError(f"checkpoint {step} in {self.workdir} cannot be restored: {what}")
+            what = f"{folder} is damaged or of another version"
+            raise UserError(f"{what}: {advice}") from error
 
 
 def _remedy(workdir: Path, step: int) -> str:
     before = [earlier for earlier in steps(workdir) if earlier < step]
     start = f"step {before[-1]}" if before else "the start"
-    return f"{FOLDER}/{step} is damaged; delete {FOLDER}/{step} to go back to {start}"
+    return (
+        f"checkpoint {step} in {workdir} cannot be restored because {FOLDER}/{step} is damaged; "
+        f"delete {FOLDER}/{step} to go back to {start}"
+    )
 
 
 def _reason(error: Exception) -> str:

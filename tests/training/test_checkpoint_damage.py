@@ -200,7 +200,7 @@ def test_a_state_and_a_meta_of_two_checkpoints(path, model):
 def test_a_checkpoint_under_the_name_of_another_step(path, model):
     newest(path).rename(path / "checkpoints" / "7")
     line = refused(state.restored, model, Checkpoints(path))
-    assert line.endswith("rename its folder, it is step 4")
+    assert line.endswith("checkpoints/7: rename it to 4, its step")
 
 
 WRONG_META = {
@@ -388,6 +388,12 @@ def test_version_0_1_loads_with_one_warning(path, model, caplog):
     ]
 
 
+def test_version_0_1_without_its_config_is_not_resumed(path, run):
+    make_old(path)
+    (path / "config.json").unlink()
+    assert "has lost its config.json" in refused(train, recipe(run), path)
+
+
 def test_damage_that_only_orbax_can_see(path, model):
     """Without checksums, arrays that cannot be read are still one line."""
     make_old(path)
@@ -396,7 +402,7 @@ def test_damage_that_only_orbax_can_see(path, model):
         before = file.read_bytes()
         file.write_bytes(before[:50])
         line = refused(state.restored, model, Checkpoints(path))
-        assert "state is damaged or of another version" in line
+        assert "/state is damaged or of another version" in line
         assert f"delete checkpoints/{NEWEST}" in line
         file.write_bytes(before)
 
