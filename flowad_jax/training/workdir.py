@@ -64,7 +64,7 @@ def check(path: Path, config: config_dict.ConfigDict) -> None:
             "back, or use another --workdir"
         )
     for stored in (found, trained):
-        if difference := stored and first_difference(wanted, stored):
+        if stored is not None and (difference := first_difference(wanted, stored)):
             raise UserError(
                 f"{path} holds a run of another config ({difference}): "
                 "use another --workdir, or the old config to resume"
@@ -89,7 +89,7 @@ def load_config(path: str | Path, allow_import: Collection[str] = ()) -> config_
         raise UserError(f"{path} is not a workdir: it has no {CONFIG}; train one with train.py")
     config, trained = config_schema.read(file, allow_import), _of_state(file.parent)
     stored = config_schema.plain(config)
-    if difference := trained and first_difference(stored, trained, FREE + MOVABLE):
+    if trained and (difference := first_difference(stored, trained, FREE + MOVABLE)):
         raise UserError(
             f"{file} was changed after training ({difference}): put the old value back, or train "
             "anew in another folder"

@@ -391,7 +391,7 @@ def test_version_0_1_loads_with_one_warning(path, model, caplog):
 def test_version_0_1_without_its_config_is_not_resumed(path, run):
     make_old(path)
     (path / "config.json").unlink()
-    assert "has lost its config.json" in refused(train, recipe(run), path)
+    assert "config.json that they belong to is gone" in refused(train, recipe(run), path)
 
 
 def test_damage_that_only_orbax_can_see(path, model):
