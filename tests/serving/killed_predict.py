@@ -85,9 +85,9 @@ def child(scene, step):
 
 def main(folder):
     """Plays all scenes until nothing is left to be killed at."""
-    command.detectors.load = lambda workdir, rate: Bright()
+    command.detectors.load = lambda *_: Bright()
     config = config_dict.ConfigDict({"data": {"options": {}}})
-    command.workdir.load_config = lambda workdir: config
+    command.workdir.load_config = lambda *_: config
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     for scene in (fresh, rerun, watched):
         play(scene, Path(folder, scene.__name__))

@@ -53,7 +53,7 @@ def detector(monkeypatch):
 
 def use(monkeypatch, detector, **options):
     config = config_dict.ConfigDict({"data": {"options": options}})
-    monkeypatch.setattr(command.detectors, "load", lambda workdir, rate: detector)
+    monkeypatch.setattr(command.detectors, "load", lambda *_: detector)
     monkeypatch.setattr(command.workdir, "load_config", lambda *_: config)
     return detector
 

@@ -78,7 +78,7 @@ def test_flags_become_a_job():
     assert done.returncode == 3  # what the job returns
     job = json.loads(done.stdout)
     assert set(job) == {field.name for field in dataclasses.fields(Job)}
-    wanted = Job("run", ["a.png", "b,c"], "out", 0.05, save=["map"])
+    wanted = Job("run", ["a.png", "b,c"], "out", 0.05, save=["map"], allow_import=[])
     assert job == dataclasses.asdict(wanted)
 
 
