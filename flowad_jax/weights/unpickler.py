@@ -228,7 +228,8 @@ class Machine:
         """Keeps what is on top for later."""
         if index >= MAX_OPERATIONS:
             raise RefusedError(f"keeps a value under the number {index}")
-        self.memo.extend([_NOTHING] * (index + 1 - len(self.memo)))
+        if index >= len(self.memo):
+            self.memo.extend([_NOTHING] * (index + 1 - len(self.memo)))
         self.memo[index] = self.stack[-1]
 
     def recall(self, index: int) -> None:

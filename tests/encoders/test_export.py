@@ -102,7 +102,7 @@ def test_the_table_marks_what_a_file_holds(tmp_path):
     assert found[-4:] == [
         *("1 tensors of the file are ignored:", "fc.bias"),
         "1 tensors of the file are of no use, which stops a conversion:",
-        r"'extra\x1b'",
+        r"extra\x1b",
     ]
 
 

@@ -35,6 +35,6 @@ def test_reads_a_checkpoint_with_objects(tmp_path, refused, form):
     assert kept.name == "torch.nn.modules.linear.Linear"
     assert kept.state["_parameters"]["weight"].shape == (3, 2)
     test_foreign.check(found, protocol)
-    weights = torch_file.state_dict(path, foreign=True)
+    weights = torch_file.state_dict(path)
     assert list(weights) == ["weight", "bias"]
     assert weights["weight"].tolist() == module.weight.tolist()
