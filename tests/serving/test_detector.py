@@ -14,7 +14,7 @@ import flowad_jax
 from flowad_jax.data.images import read_image
 from flowad_jax.errors import UserError
 from flowad_jax.serving import regions
-from flowad_jax.training import scoring, summary
+from flowad_jax.training import scoring, state, summary
 from flowad_jax.training.checkpoint import Checkpoints
 from flowad_jax.training.state import restored
 from flowad_jax.training.system import build
@@ -142,14 +142,17 @@ def test_what_is_no_detector_is_said_in_one_line(run, workdir, rate):
         flowad_jax.load(workdir and run[0] / workdir, rate)
 
 
-def test_a_run_that_is_not_finished(run, tmp_path):
-    shutil.copytree(run[0] / "run", tmp_path / "run")
-    config = json.loads((tmp_path / "run" / "config.json").read_text())
-    config["train"]["epochs"] = 5
-    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
-    # It still has the constants of epoch 4, but the state of a run under way must not decide.
-    with pytest.raises(UserError, match="stands at epoch 4 of 5: finish it"):
-        flowad_jax.load(tmp_path / "run")
+def test_a_run_that_is_not_finished(run, tmp_path, monkeypatch):
+    stored = state.of_workdir
+
+    def earlier(*arguments):
+        trained, position, meta = stored(*arguments)
+        return trained, position._replace(epoch=3), meta
+
+    # It has constants, but the state of a run under way must not decide.
+    monkeypatch.setattr(state, "of_workdir", earlier)
+    with pytest.raises(UserError, match="stands at epoch 3 of 4: finish it"):
+        flowad_jax.load(run[0] / "run")
     with pytest.raises(UserError, match="is not a workdir"):
         flowad_jax.load(tmp_path)
 
