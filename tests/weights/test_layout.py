@@ -38,10 +38,11 @@ def target():
 @pytest.fixture
 def flat(target):
     rng = np.random.default_rng(1)
-    return {
+    tensors = {
         rule.key: rng.standard_normal(rule.torch_shape).astype(np.float32)
         for rule in layout.rules(target, torch_key)
     }
+    return tensors | {"bn.running_var": abs(tensors["bn.running_var"])}
 
 
 def convert(flat, target):
