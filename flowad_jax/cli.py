@@ -5,22 +5,27 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.util
 import io
 import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NoReturn
 
 from absl import app, flags
 from absl import logging as absl_logging
+from ml_collections import config_dict
 from ml_collections.config_flags import config_flags
 
-from flowad_jax import programs
+from flowad_jax import files, programs
 from flowad_jax.errors import UserError, one_line
 from flowad_jax.lookup import nearest
+from flowad_jax.training.config_schema import check as check_config
 from flowad_jax.training.config_schema import flatten
 
 _HELP = frozenset({"--help", "-help", "-h", "-?", "--helpshort", "--helpfull"})
@@ -114,7 +119,7 @@ def require(names: Iterable[str]) -> None:
         fail(2, f"missing {', '.join(missing)}; see --help")
 
 
-def fail(code: int, message: str) -> None:
+def fail(code: int, message: str) -> NoReturn:
     """Prints one line on standard error and exits."""
     print(f"error: {one_line(message)}", file=sys.stderr)
     raise SystemExit(code)
@@ -124,6 +129,8 @@ def _guard(main: Callable[[], None]) -> None:
     from flowad_jax.training.interrupt import Interrupted
 
     try:
+        if "config" in flags.FLAGS and flags.FLAGS["config"].value is not None:
+            check_config(flags.FLAGS["config"].value)  # before a key that is missing is asked for
         main()
     except UserError as error:
         fail(1, str(error))
@@ -164,51 +171,73 @@ def _parse(argv: list[str]) -> list[str]:
         if words := _HELP.intersection(argv[1:]):
             full = "--helpfull" in words
             app.usage(shorthelp=not full, writeto_stdout=True, exitcode=0)
+        if recipe := _recipe(argv):  # a named pipe would be waited for
+            files.open_regular(recipe.partition(":")[0]).close()
         rest = flags.FLAGS(argv)
-        if "config" in flags.FLAGS and flags.FLAGS["config"].value is not None:
-            flags.FLAGS["config"].value.lock()  # a missing file only shows at the first use
+        if recipe:
+            config = flags.FLAGS["config"].value
+            # A fault only shows at the first use, and None stands for no recipe.
+            config.lock() if config is not None else _load(recipe)
         return rest
-    except flags.Error as error:
-        fail(2, " ".join(str(error).split()))
-    except OSError as error:
-        fail(2, _recipe_fault(argv, error))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # a recipe is code and may raise anything
         fail(2, _explain(argv, error))
-    raise AssertionError("unreachable")
 
 
 def _explain(argv: list[str], error: Exception) -> str:
-    """Names the misspelt key and the nearest right one, or says what else was wrong."""
-    known = _known_keys(argv)
-    for word in argv[1:]:
-        match = _OVERRIDE.match(word)
-        if match and known and match[1] not in known:
-            return f"unknown key --config.{match[1]}: {nearest(match[1], known)}"
+    """Says what is wrong with the recipe, names a misspelt key, or repeats the error."""
+    if recipe := _recipe(argv):
+        try:
+            known = list(flatten(_load(recipe).to_dict()))
+        except Exception as fault:
+            return _recipe_fault(Path(recipe.partition(":")[0]), fault)
+        for word in argv[1:]:
+            match = _OVERRIDE.match(word)
+            if match and match[1] not in known:
+                return f"unknown key --config.{match[1]}: {nearest(match[1], known)}"
     return " ".join(str(error).split())
 
 
-def _recipe(argv: list[str]) -> Path:
-    """The recipe named on the command line."""
-    word = next((word for word in argv if word.startswith("--config=")), "--config=")
-    return Path(word.split("=", 1)[1].split(":")[0])
+def _recipe(argv: list[str]) -> str:
+    """The recipe named on the command line, if there is one."""
+    if "config" not in flags.FLAGS:
+        return ""
+    for word, following in zip(argv[1:], [*argv[2:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name in ("--config", "-config"):
+            return value if equals else following
+    return ""
 
 
-def _recipe_fault(argv: list[str], error: Exception) -> str:
-    recipe = _recipe(argv)
-    if not recipe.is_file():
+def _load(recipe: str) -> config_dict.ConfigDict:
+    """What the recipe's ``get_config`` returns."""
+    name, colon, argument = recipe.partition(":")
+    files.open_regular(name).close()
+    loader = importlib.machinery.SourceFileLoader("_recipe", name)
+    spec = importlib.util.spec_from_loader("_recipe", loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise UserError("it is no recipe, as it defines no get_config()")
+    config = module.get_config(*[argument] * bool(colon))
+    if not isinstance(config, config_dict.ConfigDict):
+        kind = type(config).__name__
+        raise UserError(f"its get_config() returns {kind} instead of a ConfigDict")
+    return config
+
+
+def _recipe_fault(recipe: Path, fault: Exception) -> str:
+    """Why a recipe cannot be loaded, and the line of it where that happened."""
+    if isinstance(fault, FileNotFoundError) and not recipe.exists():
         known = [str(path) for path in sorted(recipe.parent.glob("*.py"))]
         return f"--config: there is no file {recipe}" + (
             f"; {nearest(str(recipe), known)}" * bool(known)
         )
-    reason = str(error).strip().splitlines()[-1].strip()
-    return f"--config: {recipe} cannot be loaded: {reason}"
-
-
-def _known_keys(argv: list[str]) -> list[str]:
-    """All dotted keys of the recipe named on the command line."""
-    spec = importlib.util.spec_from_file_location("_recipe", _recipe(argv))
-    if spec is None or spec.loader is None:
-        return []
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return list(flatten(module.get_config().to_dict()))
+    frames = traceback.extract_tb(fault.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(recipe)]
+    line = fault.lineno if isinstance(fault, SyntaxError) else lines[-1] if lines else None
+    reason = getattr(fault, "strerror", None) or str(fault)
+    if lines or isinstance(fault, SyntaxError):
+        reason = f"{type(fault).__name__}: {reason}"
+    where = f" (line {line})" if line else ""
+    return f"--config: {recipe} cannot be loaded{where}: {reason}"

@@ -138,7 +138,7 @@ def check(value: Any, source: str | Path, schema: Schema, remedy: str = "") -> N
 
     Args:
       value: tables, lists, tuples, strings, numbers, booleans and None.
-      source: what holds it, for the message; may be empty.
+      source: what holds it, for the message; empty for the config of a command.
       schema: what it must be.
       remedy: ends the message; may be empty.
     """
@@ -210,7 +210,7 @@ def _complaint(error: ValidationError, source: str | Path, remedy: str) -> str:
     if error.validator == "required":
         missing = [name for name in error.validator_value if name not in error.instance]
         what = f"has no {', '.join('.'.join([*path, name]) for name in missing)}"
-        return f"{source or 'it'} {what}" + f": {remedy}" * bool(remedy)
+        return f"{source or 'the config'} {what}" + f": {remedy}" * bool(remedy)
     if error.validator == "additionalProperties":
         known = error.schema["properties"]
         unknown = next(name for name in error.instance if name not in known)

@@ -132,6 +132,8 @@ def test_what_is_at_hand():
         parse('[1, "x"]', "the header", array(integer()), "convert again")
     with pytest.raises(UserError, match=r"^method has no seed$"):
         check({"folder": "x"}, "method", RUN)
+    with pytest.raises(UserError, match=r"^the config has no seed$"):
+        check({"folder": "x"}, "", RUN)
 
 
 def test_a_message_is_one_line_whatever_a_name_holds():
