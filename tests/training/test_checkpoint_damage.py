@@ -8,6 +8,7 @@ import logging
 import math
 import random
 import shutil
+from contextlib import ExitStack
 
 import jax
 import numpy as np
@@ -20,8 +21,11 @@ from flowad_jax.errors import UserError
 from flowad_jax.evaluation.fitted import Fitted, to_json
 from flowad_jax.training import checkpoint, checksums, state, summary, workdir
 from flowad_jax.training.checkpoint import Checkpoints
+from flowad_jax.training.interrupt import Signals
 from flowad_jax.training.loop import train
+from flowad_jax.training.members import Member
 from flowad_jax.training.model import build_model
+from flowad_jax.training.trainee import begin
 from flowad_jax.types import Calibration
 from tests.conftest import write_image
 
@@ -185,6 +189,20 @@ def test_a_damaged_state_reaches_nobody(path, run):
     assert len(problems) == 1
     assert "has changed" in problems[0][0]
     assert "delete checkpoints/4" in problems[0][1]
+
+
+def test_a_damaged_member_of_a_stack_is_left_out(run, tmp_path):
+    members = [Member(name, recipe(run)) for name in ("whole", "damaged")]
+    for member in members:
+        shutil.copytree(run / "run", tmp_path / member.folder)
+    flip(newest(tmp_path / "damaged") / "state" / "manifest.ocdbt", random.Random(0))
+    noted = {}
+    with ExitStack() as opened, Signals() as signals:
+        note = lambda member, outcome: noted.update({member.folder: outcome})  # noqa: E731
+        trainees = begin(members, tmp_path, note, opened, signals)
+    assert [trainee.run.title for trainee in trainees] == ["whole"]
+    assert (noted.keys(), noted["damaged"].status) == ({"damaged"}, "failed")
+    assert "manifest.ocdbt has changed" in noted["damaged"].fault
 
 
 def snapshot_of(whole, folder):
