@@ -23,6 +23,12 @@ flags.adopt_module_key_flags(cli)
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; created if needed, resumed if it holds this run."
 )
+_CHANGED = flags.DEFINE_bool(
+    "allow_changed_data",
+    False,
+    "Resume although images were added, changed or removed since: those held out stay held out, "
+    "new ones are trained on, and results.json says so.",
+)
 
 
 def main() -> None:
@@ -33,12 +39,12 @@ def main() -> None:
 
     cli.join_hosts()
     if members.wanted(_CONFIG.value):
-        several = sweep.run(_CONFIG.value, str(_WORKDIR.value))
+        several = sweep.run(_CONFIG.value, str(_WORKDIR.value), _CHANGED.value)
         print(sweep.headline(several))
         print(f"table: {_WORKDIR.value}/results.md; every run has a folder with its report")
         sweep.require_all(several)
         return
-    results = train(_CONFIG.value, str(_WORKDIR.value))
+    results = train(_CONFIG.value, str(_WORKDIR.value), _CHANGED.value)
     cli.say(headline(results))
     cli.say(f"results and pictures: {_WORKDIR.value}/results.md, {_WORKDIR.value}/report.html")
 

@@ -1,12 +1,13 @@
-"""Kills a training at random moments and compares its end with one that was left alone.
+r"""Kills a training at random moments and compares its end with one that was left alone.
 
     python -m benchmarks.kill --kills=20 --output=kill.json
-    python -m benchmarks.kill --kills=20 --config=configs/ssnf_textures.py
+    python -m benchmarks.kill --kills=6 \
+        --recipes configs/msflow_textures.py configs/ssnf_textures.py
 
-One run goes through. Others, of the same config, are killed with SIGKILL again and again and
-started anew until they end: after a random time, and every third time while a checkpoint is being
-written. In the end parameters, optimizer, metrics and logs (without the times in them) must be the
-same to the last bit, and no kill may cost a complete checkpoint.
+For every recipe one run goes through. Others, of the same recipe, are killed with SIGKILL again
+and again and started anew until they end: after a random time, and every third time while a
+checkpoint is being written. In the end parameters, optimizer, metrics and logs (without the times
+in them) must be the same to the last bit, and no kill may cost a complete checkpoint.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def differences(one: Any, other: Any, name: str = "") -> list[str]:
     return [] if same and type(one) is type(other) else [name]
 
 
-def measure(config: str, kills: int, seed: int, overrides: list[str]) -> dict[str, Any]:
+def measure(recipe: str, kills: int, seed: int, overrides: list[str]) -> dict[str, Any]:
     """Kills until the number is reached and the run under way has ended."""
     rng, count = random.Random(seed), {"moment": 0, "checkpoint": 0, "ended": 0}
     lost, wrong = 0, []
@@ -88,7 +89,7 @@ def measure(config: str, kills: int, seed: int, overrides: list[str]) -> dict[st
         alone = Path(folder) / "alone"
         for name in ("warm-up", "alone"):  # the first one compiles
             started = time.monotonic()
-            finish(start(config, Path(folder) / name, SHORT, overrides))
+            finish(start(recipe, Path(folder) / name, SHORT, overrides))
         length, expected = time.monotonic() - started, end(alone)
         while sum(count.values()) - count["ended"] < kills:
             workdir, outcome = Path(folder) / f"killed{count['ended']}", ""
@@ -96,7 +97,7 @@ def measure(config: str, kills: int, seed: int, overrides: list[str]) -> dict[st
                 done = sum(count.values()) - count["ended"]
                 enough = done >= kills
                 before = steps(workdir)
-                process = start(config, workdir, SHORT, overrides)
+                process = start(recipe, workdir, SHORT, overrides)
                 wait = float("inf") if enough else rng.uniform(0, length)
                 outcome = kill(process, workdir, wait, not enough and done % EVERY_THIRD == 2)
                 count[outcome] += 1
@@ -112,16 +113,19 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--config", default="configs/quickstart.py", help="recipe")
-    add("--kills", type=int, default=20)
+    add("--recipes", nargs="+", default=["configs/quickstart.py"], help="files of configs/")
+    add("--kills", type=int, default=20, help="of each recipe")
     add("--seed", type=int, default=0, help="of the moments")
     add("--output", help="JSON file")
     options, overrides = parser.parse_known_args()
-    found = measure(options.config, options.kills, options.seed, overrides)
+    found = {
+        recipe: measure(recipe, options.kills, options.seed, overrides)
+        for recipe in options.recipes
+    }
     print(json.dumps(found, indent=2))
     if options.output:
-        _common.write(options.output, config=options.config, **found)
-    raise SystemExit(bool(found["lost"] or found["different"]))
+        _common.write(options.output, recipes=found)
+    raise SystemExit(any(one["lost"] or one["different"] for one in found.values()))
 
 
 if __name__ == "__main__":

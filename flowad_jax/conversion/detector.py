@@ -19,7 +19,7 @@ from flowad_jax.encoders import architecture
 from flowad_jax.encoders.files import convert_tensors, renamed
 from flowad_jax.errors import UserError, one_line
 from flowad_jax.evaluation.fitted import to_json
-from flowad_jax.training import config_schema, converted, scoring, state, workdir
+from flowad_jax.training import config_schema, converted, scoring, splits, state, workdir
 from flowad_jax.training.system import System, build
 from flowad_jax.weights import detectors, layout, store, torch_file
 from flowad_jax.weights.detectors import Found
@@ -203,6 +203,7 @@ def _fit(
     meta = {
         "encoder_sha256": system.encoder.source["sha256"],
         "config": config,
+        "images": splits.listed(system.config, splits.Split(system.train, system.holdout)),
         "fitted": to_json(fitted),
         "dialect": card["dialect"],
         "source": card["source"]["file"],

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from flowad_jax.data import fingerprint
 from flowad_jax.data._image_file import SUFFIXES
 from flowad_jax.data.images import WHITE, image_size, read_image, read_resized
 from flowad_jax.data.masks import TURNED, MaskReading, inspect_mask, orientation, unturned
@@ -121,6 +122,10 @@ class FileSource:
                 reading = reading._replace(remarks=(*reading.remarks, TURNED))
             found.append((str(file), reading))
         return found
+
+    def fingerprint(self, index: int) -> str:
+        """The checksum of an image file."""
+        return fingerprint.of_file(self._entries[index].path)
 
     def describe(self) -> dict[str, Any]:
         """Counts, see ``record.count``."""

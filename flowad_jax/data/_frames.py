@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowad_jax.data import record
+from flowad_jax.data import fingerprint, record
 from flowad_jax.data.images import read_image
 from flowad_jax.data.record import GOOD, Record
 from flowad_jax.errors import UserError
@@ -64,6 +64,10 @@ class FrameSource:
             _check_shape(frame.masks, masks, (count, *mask.shape), frame.path)
             mask = np.asarray(masks[frame.number] != 0)
         return Record(image, mask, frame.label, self.kinds[index], self.paths[index])
+
+    def fingerprint(self, index: int) -> str:
+        """The checksum of an image file."""
+        return fingerprint.of_file(self._frames[index].path)
 
     def describe(self) -> dict[str, Any]:
         """Counts, see ``record.count``."""

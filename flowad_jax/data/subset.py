@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from flowad_jax.data._resized import resized_record
+from flowad_jax.data.fingerprint import of_record
 from flowad_jax.data.images import WHITE
-from flowad_jax.data.record import Record, Source, count
+from flowad_jax.data.record import GOOD, Record, Source, count
 from flowad_jax.errors import UserError
 
 
@@ -43,6 +45,38 @@ class Subset:
     def resized(self, index: int, size: int, filter: str) -> Record:
         """Decodes one record with image and mask of side S, see `resized_record`."""
         return resized_record(self._source, int(self.indices[index]), size, filter)
+
+    def fingerprint(self, index: int) -> str:
+        """The checksum of a record, see `fingerprint.of_record`."""
+        return of_record(self._source, int(self.indices[index]))
+
+    def describe(self) -> dict[str, Any]:
+        """Counts, see `record.count`."""
+        return count(self)
+
+
+class NamesOnly:
+    """Good images of an earlier time, of which no more than the names is at hand.
+
+    Attributes:
+      labels, kinds, paths, has_masks: as of any source.
+    """
+
+    has_masks = False
+
+    def __init__(self, names: Iterable[str]):
+        """Takes the names."""
+        self.paths = list(names)
+        self.kinds = [GOOD] * len(self.paths)
+        self.labels = np.zeros(len(self.paths), np.int32)
+
+    def __len__(self) -> int:
+        """Number of names."""
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Record:
+        """There are no images."""
+        raise UserError(f"'{self.paths[index]}' was not opened: only its name was asked for")
 
     def describe(self) -> dict[str, Any]:
         """Counts, see `record.count`."""

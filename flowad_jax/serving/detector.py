@@ -23,7 +23,7 @@ from flowad_jax.data._windows import Windows
 from flowad_jax.data.images import WHITE, open_windows
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation import conformal
-from flowad_jax.evaluation.fitted import Fitted, from_json
+from flowad_jax.evaluation.fitted import Fitted
 from flowad_jax.evaluation.native import resize_map
 from flowad_jax.serving import regions, tiling
 from flowad_jax.serving.reading import Loaded, check_pixels, describe, load_image
@@ -90,8 +90,14 @@ def load(
             f"the run in {path} stands at epoch {position.epoch} of {config.train.epochs}: "
             "finish it with the same train.py command"
         )
+    fitted = state.fitted_of(meta, config)
+    if fitted is None:
+        raise UserError(
+            f"{path / workdir.CONFIG}: eval.image_score, eval.top or eval.calibration_images is "
+            "not what the thresholds were fitted with: put the old value back"
+        )
     variables = {"params": trained.params, "constants": trained.constants}
-    return Detector(model, variables, from_json(meta["fitted"]), rate)
+    return Detector(model, variables, fitted, rate)
 
 
 class Detector:

@@ -18,7 +18,7 @@ from jax.sharding import SingleDeviceSharding
 from flowad_jax import parallel, schema
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation import fitted
-from flowad_jax.training import checksums
+from flowad_jax.training import checksums, splits
 from flowad_jax.types import TrainState
 
 FOLDER = "checkpoints"
@@ -40,6 +40,8 @@ _META = schema.table(
         "features_seconds": schema.nullable(schema.number(low=0)),
         "steps": schema.array(schema.table({}, others=schema.number())),
         "fitted": fitted.SCHEMA,
+        "images": splits.SCHEMA,
+        "changed_data": schema.array(schema.TEXT),
     },
 )
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flowad_jax import files, schema
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation import fitted
-from flowad_jax.training import checksums
+from flowad_jax.training import checksums, splits
 from flowad_jax.types import TrainState
 from flowad_jax.weights import layout, store
 
@@ -29,6 +29,7 @@ _META = schema.table(
     {
         "detector_sha256": schema.TEXT,
         "config": schema.table({}),
+        "images": splits.SCHEMA,
         "epoch_seconds": schema.array(schema.number()),
         "dialect": schema.TEXT,
         "source": schema.TEXT,

@@ -17,12 +17,16 @@ from flowad_jax.training.step import make_train_step
 from flowad_jax.training.system import System, build
 
 
-def train(config: config_dict.ConfigDict, directory: str | Path) -> dict[str, Any]:
+def train(
+    config: config_dict.ConfigDict, directory: str | Path, allow_changed_data: bool = False
+) -> dict[str, Any]:
     """Trains, or goes on with, the run of a workdir; then evaluates and reports.
 
     Args:
       config: the recipe, see `configs/base.py`.
       directory: the workdir; created if needed.
+      allow_changed_data: go on although images were added, changed or removed since the last
+        checkpoint; that is written down.
 
     Returns:
       The contents of ``results.json``.
@@ -31,9 +35,10 @@ def train(config: config_dict.ConfigDict, directory: str | Path) -> dict[str, An
       UserError: something the user can fix; the workdir keeps its last good state.
       Interrupted: a signal asked to stop; the state was saved.
     """
-    system = build(config)
-    state.check(system)  # before anything is written
     path = Path(directory).absolute()
+    workdir.check(path, config)
+    system = build(config, split=state.split_of(path, config))
+    state.check(system)  # before anything is written
     with parallel.outputs(path) as outputs:
         if parallel.is_first():
             workdir.claim(path, config)
@@ -46,7 +51,7 @@ def train(config: config_dict.ConfigDict, directory: str | Path) -> dict[str, An
             closing(Checkpoints(path)) as checkpoints,
             Signals() as signals,
         ):
-            run = Run(system, outputs, checkpoints)
+            run = Run(system, outputs, checkpoints, allow_changed_data=allow_changed_data)
             run.prepare_features(signals)
             _steps(run, signals, system)
             return run.report()

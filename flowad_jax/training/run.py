@@ -17,14 +17,15 @@ from tqdm import tqdm
 
 from flowad_jax import parallel
 from flowad_jax.errors import UserError
-from flowad_jax.evaluation.fitted import from_json, to_json
+from flowad_jax.evaluation.fitted import to_json
 from flowad_jax.features.store import Maps
-from flowad_jax.training import config_schema, feature_cache, scoring, state, summary
+from flowad_jax.training import config_schema, feature_cache, scoring, splits, state, summary
 from flowad_jax.training import logging as metrics_log
 from flowad_jax.training.checkpoint import Checkpoints, Position
 from flowad_jax.training.interrupt import Interrupted, Signals
 from flowad_jax.training.logging import MetricsLog, culprits, numbers
 from flowad_jax.training.scoring import Scored
+from flowad_jax.training.splits import Split
 from flowad_jax.training.step import make_loss
 from flowad_jax.training.system import System
 from flowad_jax.types import Batch, TrainState
@@ -53,8 +54,20 @@ class Run:
 
     state: TrainState
 
-    def __init__(self, system: System, path: Path, checkpoints: Checkpoints, title: str = ""):
-        """Takes the newest checkpoint, or a fresh state; files go to the folder ``path``."""
+    def __init__(
+        self,
+        system: System,
+        path: Path,
+        checkpoints: Checkpoints,
+        title: str = "",
+        allow_changed_data: bool = False,
+    ):
+        """Takes the newest checkpoint, or a fresh state; files go to the folder ``path``.
+
+        Raises:
+          UserError: the checkpoint is of other encoder weights, or of other images and that is
+            not allowed.
+        """
         self.system, self.title = system, title
         self.features = system.features
         self._path, self._checkpoints, self._config = path, checkpoints, system.config.train
@@ -73,9 +86,30 @@ class Run:
                 system, checkpoints, system.devices
             )
             log.info("%sresuming at epoch %d, batch %d", title and f"{title}: ", *self.position)
+        self._check_images(allow_changed_data)
+        if "fitted" not in self._meta:  # else it still has to say what that was fitted for
+            self._meta["config"] = config_schema.plain(system.config)
         for line in system.findings:
             log.warning("%s%s", title and f"{title}: ", line)
-        self._meta["config"] = config_schema.plain(system.config)
+
+    def _check_images(self, allow_change: bool) -> None:
+        """Compares the images with those of the checkpoint, and notes them for the next one."""
+        now = splits.all_listed(self.system.config, Split(self.system.train, self.system.holdout))
+        before = self._meta.get("images")
+        if before is None and self.position != (0, 0):
+            log.warning("%s does not say which images it was trained on", self.workdir)
+        elif before is not None:
+            found = splits.differences(before, now)
+            left = self.position.epoch < self._config.epochs
+            if found and not (left and allow_change):
+                raise splits.refused(self.workdir, found, left)
+            if found:
+                log.warning("training goes on with other images: %s", splits.first(found))
+                epoch, batch = self.position
+                self.position = Position(epoch, min(batch, self._steps_per_epoch))
+                note = f"epoch {epoch}, batch {batch}: {splits.first(found)}"
+                self._meta["changed_data"] = [*self._meta.get("changed_data", []), note]
+        self._meta["images"] = now
 
     @property
     def images(self) -> tuple[int, int]:
@@ -161,8 +195,8 @@ class Run:
 
     def report(self) -> dict[str, Any]:
         """Writes the report of a training that is over; returns the contents of results.json."""
-        timing = summary.timing_of(self._meta)
-        return summary.report(self.system, self._path, timing, self._scored or self._score())
+        past = summary.past_of(self._meta)
+        return summary.report(self.system, self._path, past, self._scored or self._score())
 
     def _show(self, metrics: dict[str, Any], index: int) -> None:
         if not bool(metrics["finite"]):
@@ -231,8 +265,7 @@ class Run:
         return scored
 
     def _score(self) -> Scored:
-        stored = self._meta.get("fitted")
-        fitted = from_json(stored) if stored else None
+        fitted = state.fitted_of(self._meta, self.system.config)
         return scoring.score_as_asked(self.system, self.state, self.features, fitted)
 
     def _holdout_loss(self) -> dict[str, float]:

@@ -28,19 +28,22 @@ from flowad_jax.training.trainee import Note, Trainee, begin
 from flowad_jax.types import Batch, TrainState, Tree
 
 
-def train(members: Sequence[Member], root: Path, note: Note) -> None:
+def train(
+    members: Sequence[Member], root: Path, note: Note, allow_changed_data: bool = False
+) -> None:
     """Trains members together, each into its folder below ``root``.
 
     Args:
       members: runs that differ in data and seed alone.
       root: the workdir of all.
       note: is told how each of them ended.
+      allow_changed_data: see `loop.train`.
 
     Raises:
       Interrupted: a signal asked to stop; all states were saved.
     """
     with ExitStack() as opened, Signals() as signals:
-        trainees = begin(members, root, note, opened, signals)
+        trainees = begin(members, root, note, opened, signals, allow_changed_data)
         if not trainees:
             return
         opened.enter_context(memory_plan.told(_plan(trainees)))

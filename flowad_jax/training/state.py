@@ -9,15 +9,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import config_dict
 
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation import fitted
 from flowad_jax.parallel import ALONE, Devices
-from flowad_jax.training import converted
+from flowad_jax.training import checkpoint, converted, splits
 from flowad_jax.training.checkpoint import META, Checkpoints, Position
 from flowad_jax.training.model import Model
 from flowad_jax.training.step import init_state
 from flowad_jax.types import TrainState
+
+_FITTED_FOR = ("calibration_images", "image_score", "top")
 
 
 def check(model: Model) -> None:
@@ -62,6 +65,37 @@ def restored(
     state, position, meta = checkpoints.restore(devices.everywhere(fresh(model)))
     _check_meta(model, meta, checkpoints.folder(int(state.step)) / META)
     return state, position, meta
+
+
+def meta_of(path: Path) -> dict[str, Any]:
+    """What lies beside the state of a workdir, see `of_workdir`; nothing if there is no state.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    if converted.is_converted(path):
+        return converted.load_meta(path)
+    steps = checkpoint.steps(path)
+    return checkpoint.read_meta(path, steps[-1]) if steps else {}
+
+
+def split_of(path: Path, config: config_dict.ConfigDict) -> splits.Split | None:
+    """The images that a workdir's state was trained on, as far as they are there.
+
+    None: there is no state, or it is of a version that did not keep their names.
+
+    Raises:
+      UserError: the state is damaged, or the data set is gone.
+    """
+    images = meta_of(path).get("images")
+    return splits.again(config, images) if images else None
+
+
+def fitted_of(meta: dict[str, Any], config: config_dict.ConfigDict) -> fitted.Fitted | None:
+    """What was fitted to normal images, if that was for scores such as the config wants."""
+    then = meta.get("config", {}).get("eval", {})
+    other = any(key in then and then[key] != config.eval[key] for key in _FITTED_FOR)
+    return fitted.from_json(meta["fitted"]) if "fitted" in meta and not other else None
 
 
 def variable_shapes(model: Model) -> dict[str, Any]:

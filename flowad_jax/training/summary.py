@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import config_dict
 
 from flowad_jax import parallel
 from flowad_jax.errors import printable
 from flowad_jax.evaluation import conformal, metrics, pictures, results
 from flowad_jax.evaluation import report as html
-from flowad_jax.training import converted, state, workdir
+from flowad_jax.training import converted, splits, state, workdir
 from flowad_jax.training import logging as metrics_log
 from flowad_jax.training.scoring import Scored, score_as_asked
 from flowad_jax.training.system import System, build
@@ -23,13 +24,13 @@ from flowad_jax.training.system import System, build
 log = logging.getLogger("flowad_jax")
 
 
-def report(system: System, path: Path, timing: dict[str, Any], scored: Scored) -> dict[str, Any]:
+def report(system: System, path: Path, past: dict[str, Any], scored: Scored) -> dict[str, Any]:
     """Writes results.json, results.md and the pictures of a run; returns the results.
 
     Args:
       system: the run.
       path: its workdir.
-      timing: see `timing_of`.
+      past: see `past_of`.
       scored: the state that is reported.
     """
     written = {
@@ -41,6 +42,7 @@ def report(system: System, path: Path, timing: dict[str, Any], scored: Scored) -
             "train": system.train.describe(),
             "holdout": system.holdout.describe(),
             "test": system.test.describe(),
+            **({"changed_in_training": past["changed_data"]} if past["changed_data"] else {}),
         },
         "encoder": dict(system.encoder.source),
         "seed": system.config.seed,
@@ -55,7 +57,7 @@ def report(system: System, path: Path, timing: dict[str, Any], scored: Scored) -
         "findings": system.findings,
         "undefined": metrics.undefined(system.test.labels, scored.masks),
         "thresholds": _thresholds(system, scored),
-        "timing": _timing(system, timing, scored),
+        "timing": _timing(system, past, scored),
         "versions": results.versions(),
         "commands": [f"python eval.py --workdir={shlex.quote(path.name)}"],
         "pictures": [],
@@ -143,17 +145,43 @@ def evaluate_workdir(
         config.eval.false_alarm_rate = rate
     metrics_log.read(path)  # what is damaged is refused before anything is computed
     with parallel.outputs(path) as outputs:
-        system = build(config, for_training=False)
-        restored, position, meta = state.of_workdir(system, path, system.devices)
-        if position.epoch < config.train.epochs:
-            log.warning("training stopped in epoch %d of %d", position.epoch, config.train.epochs)
-        scored = score_as_asked(system, restored, system.features)
-        return report(system, outputs, timing_of(meta), scored)
+        meta = state.meta_of(path)
+        done, _ = meta.get("position", (config.train.epochs, 0))  # one that was converted is done
+        fitted = state.fitted_of(meta, config)
+        if done < config.train.epochs:
+            log.warning("training stopped in epoch %d of %d", done, config.train.epochs)
+            fitted = None  # if there is one, it belongs to another state
+        fits = fitted is None and config.eval.scoring == "calibrated"
+        split = _normal_images(path, config, meta, fits)
+        system = build(config, split=split, for_training=False)
+        restored, *_ = state.of_workdir(system, path, system.devices)
+        scored = score_as_asked(system, restored, system.features, fitted)
+        return report(system, outputs, past_of(meta), scored)
 
 
-def timing_of(meta: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint knows about the time that a run took."""
-    return {key: meta.get(key) for key in ("epoch_seconds", "features_seconds")}
+def _normal_images(
+    path: Path, config: config_dict.ConfigDict, meta: dict[str, Any], fits: bool
+) -> splits.Split | None:
+    """The images that a run was trained on and held out; opened only where scores are fitted.
+
+    None: an old checkpoint does not know them.
+    """
+    images = meta.get("images")
+    if images is None:
+        if fits:
+            log.warning("%s does not say which images it was trained on", path)
+        return None
+    if not fits:
+        return splits.names_only(images)
+    split = splits.again(config, images)
+    if found := splits.differences(images, splits.listed(config, split)):
+        raise splits.refused(path, found)
+    return split
+
+
+def past_of(meta: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint knows about how it came about."""
+    return {key: meta.get(key) for key in ("epoch_seconds", "features_seconds", "changed_data")}
 
 
 def headline(found: Mapping[str, Any]) -> str:

@@ -46,12 +46,15 @@ _LEDGER = table(
 )
 
 
-def run(config: config_dict.ConfigDict, directory: str | Path) -> dict[str, Any]:
+def run(
+    config: config_dict.ConfigDict, directory: str | Path, allow_changed_data: bool = False
+) -> dict[str, Any]:
     """Trains all runs, or those that are left, and writes one table.
 
     Args:
       config: the recipe; its ``data.category`` and ``sweep`` say which runs.
       directory: the workdir of all; each run has a folder in it.
+      allow_changed_data: see `loop.train`.
 
     Returns:
       The contents of its ``results.json``, see `comparison.write`.
@@ -68,28 +71,30 @@ def run(config: config_dict.ConfigDict, directory: str | Path) -> dict[str, Any]
     for member in planned:  # before the first one trains for hours
         workdir.check(path / member.folder, member.config)
     with lock.owning(path):
-        return _run(config, path, planned)
+        return _run(config, path, planned, allow_changed_data)
 
 
-def _run(config: config_dict.ConfigDict, path: Path, planned: list[Member]) -> dict[str, Any]:
+def _run(
+    config: config_dict.ConfigDict, path: Path, planned: list[Member], allow_changed_data: bool
+) -> dict[str, Any]:
     """Trains those of the planned runs that are left."""
     ledger = _Ledger(path, planned)
     left = [member for member in planned if not ledger.done(member)]
     try:
         if config.train.stack:
-            stack.train(left, path, ledger.note)
+            stack.train(left, path, ledger.note, allow_changed_data)
         else:
-            _in_turn(left, path, ledger)
+            _in_turn(left, path, ledger, allow_changed_data)
     finally:
         found = ledger.report(config.method.name, config.data.name)
     return found
 
 
-def _in_turn(left: list[Member], path: Path, ledger: _Ledger) -> None:
+def _in_turn(left: list[Member], path: Path, ledger: _Ledger, allow_changed_data: bool) -> None:
     for number, member in enumerate(left, start=1):
         log.info("run %d of %d: %s", number, len(left), member.folder)
         with attempt(member, path) as outcome:
-            train(member.config, path / member.folder)
+            train(member.config, path / member.folder, allow_changed_data)
         ledger.note(member, outcome)
         jax.clear_caches()  # programs of other shapes and weights of other encoders
         gc.collect()

@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 from ml_collections import config_dict
 
-from flowad_jax import lookup, parallel
-from flowad_jax.data import sources
+from flowad_jax import parallel
 from flowad_jax.data.findings import findings
 from flowad_jax.data.images import WHITE, depth_advice
 from flowad_jax.data.pipeline import Loader
 from flowad_jax.data.record import Source
-from flowad_jax.data.subset import evenly_spaced, few_shot, held_out
+from flowad_jax.data.subset import evenly_spaced
 from flowad_jax.evaluation import native
 from flowad_jax.features import placement
 from flowad_jax.features.batches import Encoded, FeatureSets
 from flowad_jax.parallel import Devices
-from flowad_jax.training import anomalies
-from flowad_jax.training.model import Model, build_model, call, checked
+from flowad_jax.training import anomalies, splits
+from flowad_jax.training.model import Model, build_model, call
+from flowad_jax.training.splits import Split
 from flowad_jax.types import Tree
 
 log = logging.getLogger("flowad_jax")
@@ -71,8 +71,10 @@ class System(Model):
 
     @property
     def images_per_epoch(self) -> int:
-        """Visits to training images in one epoch."""
-        return sum(self.train_loader.images(batch) for batch in range(len(self.train_loader)))
+        """Visits to training images in one epoch of training, also where nothing is trained."""
+        visits = len(self.train) * self.config.data.repeat
+        left_out = visits % min(self.config.train.batch_size, visits)
+        return visits - left_out * self.config.data.drop_last
 
     @property
     def features(self) -> FeatureSets:
@@ -110,6 +112,7 @@ def build(
     config: config_dict.ConfigDict,
     model: Model | None = None,
     devices: Devices | None = None,
+    split: Split | None = None,
     *,
     for_training: bool = True,
 ) -> System:
@@ -119,6 +122,7 @@ def build(
       config: the recipe.
       model: what turns images into scores, if it is there already.
       devices: share the batches; None: all that can.
+      split: the normal images; None draws them.
       for_training: false where nothing will be trained: then ``train_loader`` has the training
         images as they are, and settings that only training needs are not looked at.
 
@@ -126,10 +130,8 @@ def build(
       UserError: a name or value of the config does not work; the message says which.
     """
     model = model or build_model(config)
-    train, test = (_source(config, split) for split in ("train", "test"))
-    train, holdout = _held_out(config, train)
-    if config.data.few_shot:
-        train = few_shot(train, config.data.few_shot, config.seed)
+    train, holdout = split or splits.draw(config)
+    test = splits.source(config, "test")
     log.info(
         "%s: %d images to train, %d held out, %d good and %d anomalous%s to test, at %d px",
         f"{config.data.name} {config.data.category}".strip(),
@@ -164,25 +166,8 @@ def build(
     )
 
 
-def _source(config: config_dict.ConfigDict, split: str) -> Source:
-    data = config.data
-    place = (data.name, data.root, data.category, split)
-    return checked("data.options", sources.build, *place, **data.options.to_dict())
-
-
 def _white(config: config_dict.ConfigDict) -> int:
     return int(config.data.options.get("white", WHITE))
-
-
-def _held_out(config: config_dict.ConfigDict, train: Source) -> tuple[Source, Source]:
-    """What to train on and what not: the set's own validation images, or a share."""
-    lookup.check_choice("data.holdout_from", config.data.holdout_from, ("validation", "train"))
-    about = sources.about(config.data.name)
-    if about and about.validation and config.data.holdout_from == "validation":
-        own = _source(config, about.validation)
-        if len(own):
-            return train, own
-    return held_out(train, config.data.holdout, config.seed)
 
 
 def _train_loader(model: Model, source: Source) -> Loader:

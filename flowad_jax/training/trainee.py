@@ -73,7 +73,12 @@ class Trainee:
 
 
 def begin(
-    members: Sequence[Member], root: Path, note: Note, opened: ExitStack, signals: Signals
+    members: Sequence[Member],
+    root: Path,
+    note: Note,
+    opened: ExitStack,
+    signals: Signals,
+    allow_changed_data: bool = False,
 ) -> list[Trainee]:
     """Builds the members; those that cannot train are noted and left out.
 
@@ -83,6 +88,7 @@ def begin(
       note: is told of those that are left out, and later by the others how they ended.
       opened: closes what is opened here.
       signals: may stop what takes long.
+      allow_changed_data: see `loop.train`.
     """
     trainees: list[Trainee] = []
     model: Model | None = None
@@ -90,14 +96,16 @@ def begin(
     for member in members:
         with attempt(member, root) as outcome:
             model = sibling(model, member.config) if model else build_model(member.config)
-            system = build(member.config, model, ALONE)
+            path = root / member.folder
+            workdir.check(path, member.config)
+            system = build(member.config, model, ALONE, state.split_of(path, member.config))
             first = first or system
             check_alike(first, system)
             state.check(system)
-            opened.enter_context(lock.owning(root / member.folder))
-            path = workdir.claim(root / member.folder, member.config)
+            opened.enter_context(lock.owning(path))
+            workdir.claim(path, member.config)
             checkpoints = opened.enter_context(closing(Checkpoints(path)))
-            run = Run(system, path, checkpoints, title=member.folder)
+            run = Run(system, path, checkpoints, member.folder, allow_changed_data)
             run.prepare_features(signals)
             trainees.append(Trainee(member, root, note, run))
         if outcome.status != "done":

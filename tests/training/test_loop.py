@@ -193,7 +193,9 @@ def test_other_encoder_weights_are_noticed(tiny_config, tmp_path, monkeypatch):
     other = system.encoder._replace(source={**system.encoder.source, "sha256": "0" * 64})
     import dataclasses
 
-    monkeypatch.setattr(loop, "build", lambda config: dataclasses.replace(system, encoder=other))
+    monkeypatch.setattr(
+        loop, "build", lambda config, **_: dataclasses.replace(system, encoder=other)
+    )
     with pytest.raises(UserError, match="are not those of the run"):
         train(tiny_config, tmp_path / "run")
 

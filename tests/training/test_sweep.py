@@ -33,7 +33,7 @@ def config(tiny_config, image_root):
 def quick(monkeypatch):
     """Runs that end at once, with results made up."""
 
-    def done(config, path):
+    def done(config, path, *_):
         workdir.claim(path, config)
         columns = {"last": dict.fromkeys(METRICS, 0.5)}
         (path / "results.json").write_text(json.dumps({"columns": columns}))
@@ -105,7 +105,7 @@ def test_encoders_with_their_weights(config, tmp_path):
 def test_an_unexpected_fault_is_kept_in_full(config, tmp_path, monkeypatch):
     config.data.category = "part,bolt"
 
-    def faulty(config, path):
+    def faulty(config, path, *_):
         raise ZeroDivisionError("deep inside\nof it")
 
     monkeypatch.setattr(sweep, "train", faulty)
@@ -120,7 +120,7 @@ def test_an_interrupt_stops_all_and_the_table_says_what_is_left(
     config.data.category = "part,bolt"
     path = tmp_path / "runs"
 
-    def stopped(config, path):
+    def stopped(config, path, *_):
         raise Interrupted(15, Position(0, 1), path)
 
     with monkeypatch.context() as patch:
