@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import json
 import logging
 import os
@@ -18,8 +18,14 @@ from pathlib import Path
 from flowad_jax import files
 from flowad_jax.errors import UserError, printable
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 FILE = ".lock"  # stays when its owner is gone: whether it is locked is all that counts
 _LONGEST = 4096  # bytes of what an owner says about itself
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 log = logging.getLogger("flowad_jax")
 
@@ -30,7 +36,8 @@ def owning(folder: str | Path) -> Iterator[None]:
 
     The operating system holds the lock, so that nothing is left of it after SIGKILL or a crash.
     On NFS it reaches processes on other hosts if the server keeps locks, as NFS 4 does; where a
-    file system has no locks at all, a line says so and the block runs without.
+    file system has no locks at all, or the system as Windows has others, a line says so and the
+    block runs without.
 
     Raises:
       UserError: another process has the folder (the message says which), or it cannot be written.
@@ -38,14 +45,14 @@ def owning(folder: str | Path) -> Iterator[None]:
     path = Path(folder).absolute()
     with files.writing(path):
         path.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path / FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+        handle = os.open(path / FILE, _FLAGS, 0o644)
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise UserError(f"{path / FILE} is no plain file: remove it")
         _acquire(handle, path)
         with contextlib.suppress(OSError):  # a full disk: then others cannot read who has it
             os.truncate(handle, 0)
-            os.pwrite(handle, json.dumps(_this_process()).encode(), 0)
+            os.write(handle, json.dumps(_this_process()).encode())
         yield
     finally:
         os.close(handle)  # which unlocks
@@ -53,6 +60,8 @@ def owning(folder: str | Path) -> Iterator[None]:
 
 def _acquire(handle: int, path: Path) -> None:
     try:
+        if fcntl is None:
+            raise OSError(errno.ENOSYS, "not on this system")
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UserError(
@@ -76,7 +85,7 @@ def _this_process() -> dict[str, str | int]:
 def _owner(handle: int) -> str:
     """What the owner wrote about itself, as far as it can be read."""
     try:
-        said = json.loads(os.pread(handle, _LONGEST, 0))
+        said = json.loads(os.read(handle, _LONGEST))
         return printable("process {pid} on {host} since {since} ({command})".format(**said))
     except (OSError, ValueError, LookupError, TypeError):
         return "another process"

@@ -109,6 +109,22 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, caplog):
     assert "No locks available" in caplog.text
 
 
+def test_a_system_without_such_locks_is_named(tmp_path):
+    """On Windows the whole package would not be imported."""
+    code = """if True:
+        import os, sys
+        sys.modules["fcntl"] = None
+        del os.O_NOFOLLOW, os.O_NONBLOCK, os.pread, os.pwrite
+        from flowad_jax import lock
+        with lock.owning(sys.argv[1]):
+            print(open(os.path.join(sys.argv[1], lock.FILE)).read())
+    """
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "not on this system" in done.stderr
+    assert '"pid"' in done.stdout
+
+
 def test_what_lies_at_the_place_of_the_lock_is_not_followed(tmp_path):
     """A workdir may come from others."""
     precious = tmp_path / "precious"
