@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,8 +31,9 @@ FORMATS = {
 SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 BAND = 2**22  # pixels that are converted at once
 
-ORIENTATION, _PHOTOMETRIC, _BITS, _SAMPLE_FORMAT, _SUBFILE = 274, 262, 258, 339, 254
+ORIENTATION, _PHOTOMETRIC, _BITS, _SAMPLE_FORMAT, _SUBFILE, _PLANES = 274, 262, 258, 339, 254, 284
 SWAPPED = (5, 6, 7, 8)  # orientations that swap the sides
+_GREY_AND_ALPHA_16 = "LA;16B"  # of this, too, and of PNG only
 _COLOUR_16 = ("RGB;16", "RGBA;16", "RGBX;16")  # Pillow keeps the upper 8 bits of these
 _VIA = {"La": "LA", "P": "RGBA", "PA": "RGBA", "RGBa": "RGBA"}  # no direct way, or a warning
 # `opened` itself refuses what is too large; this would only frighten, from any thread.
@@ -42,35 +42,6 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 class TooLargeError(UserError):
     """An image has more pixels than are decoded at once."""
-
-
-class PixelBudget:
-    """Bounds the pixels that all threads decode at once.
-
-    A thread that asks for more than what is left waits, unless nobody holds any: then one image
-    may exceed the budget. A thread that holds pixels must not wait for another that asks for some.
-    """
-
-    def __init__(self, pixels: int) -> None:
-        """Has so many pixels to give."""
-        self._pixels, self._held = pixels, 0
-        self._changed = threading.Condition()
-
-    @contextlib.contextmanager
-    def hold(self, pixels: int) -> Iterator[None]:
-        """Waits for so many pixels and gives them back at the end."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._held or self._held + pixels <= self._pixels)
-            self._held += pixels
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._held -= pixels
-                self._changed.notify_all()
-
-
-BUDGET = PixelBudget(2**28)
 
 
 def most_pixels() -> int | None:
@@ -135,7 +106,6 @@ def _check_tiff(image: TiffImageFile) -> None:
     """Raises a UserError for what Pillow would read, but not as it is meant."""
     tags = image.tag_v2
     bits, signed = tags.get(_BITS, (1,)), 2 in tags.get(_SAMPLE_FORMAT, (1,))
-    apart = any((tile[3] or "")[0] in ("R", "G", "B") for tile in image.tile)  # plane by plane
     fax = str(image.info.get("compression")).startswith(("group", "tiff_ccitt"))
     if _PHOTOMETRIC not in tags and len(bits) == 1 and not fax:
         raise UserError(
@@ -143,8 +113,13 @@ def _check_tiff(image: TiffImageFile) -> None:
         )
     if 8 in bits and signed:
         raise UserError("its values have a sign; save it with 8 bits without sign")
-    if apart and max(bits) > 8:
-        raise UserError("its colours are stored apart with 16 bits; save them pixel by pixel")
+    apart = len(bits) > 1 and tags.get(_PLANES) == 2
+    # Of CMYK, which no camera gives, the upper 8 bits are enough.
+    if max(bits) > 8 and (apart or not (is_deep(image) or image.mode == "CMYK")):
+        raise UserError(
+            "only 8 of its bits can be read, as its colours are stored apart or multiplied by "
+            "their opacity; save them pixel by pixel and without transparency"
+        )
 
 
 def _mend_bmp(image: ImageFile.ImageFile) -> None:
@@ -177,6 +152,9 @@ class DecodedImage:
         mode, tags = image.mode, getattr(image, "tag_v2", {})
         self.is_deep = is_deep(image)
         self._low = _load_low_bytes(image)
+        self._has_alpha_below = _is_grey_and_alpha_16(image)
+        if self._has_alpha_below:  # taken as one number, in which grey comes first
+            image._mode, image.tile = "I", [image.tile[0]._replace(args="I;32B")]
         image.load()
         self._image = image
         self._is_12_bit = tuple(tags.get(_BITS, ())) == (12,)
@@ -212,6 +190,8 @@ class DecodedImage:
         pixels = _as_array(self._image, box)
         if self._low is not None:
             return pixels.astype(np.uint16) << 8 | _as_array(self._low, box)
+        if self._has_alpha_below:
+            return (pixels.view(np.uint32) >> 16).astype(np.uint16)
         if self._is_12_bit:  # declared, so that white is certain
             return (pixels << 4 | pixels >> 8).astype(np.uint16)
         return pixels
@@ -227,7 +207,11 @@ def row_bands(size: tuple[int, int]) -> Iterator[tuple[int, int]]:
 
 def is_deep(image: ImageFile.ImageFile) -> bool:
     """Whether an image that was just opened has more than 8 bits per value."""
-    return _is_deep_grey(image.mode) or bool(_low_byte_tiles(image))
+    return _is_deep_grey(image.mode) or bool(_low_byte_tiles(image)) or _is_grey_and_alpha_16(image)
+
+
+def _is_grey_and_alpha_16(image: ImageFile.ImageFile) -> bool:
+    return [tile[3] for tile in image.tile] == [_GREY_AND_ALPHA_16]
 
 
 def _is_deep_grey(mode: str) -> bool:

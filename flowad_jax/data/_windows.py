@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from flowad_jax.data._image_file import BUDGET, DecodedImage, TooLargeError, opened, row_bands
+from flowad_jax.data._budget import BUDGET
+from flowad_jax.data._image_file import DecodedImage, TooLargeError, opened, row_bands
 from flowad_jax.data._large_tiff import LargeTiff, open_large_tiff
 from flowad_jax.errors import UserError
 

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
+from flowad_jax.data._budget import BUDGET
 from flowad_jax.data._image_file import (
-    BUDGET,
     ORIENTATION,
     SWAPPED,
     DecodedImage,

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from flowad_jax.data._image_file import ORIENTATION, opened
 from flowad_jax.data.images import WHITE, decode, full_scale
+from flowad_jax.errors import UserError
 
 _MIDDLE = 127  # of 255: values above it are white
 _CLASSES = 8  # different values above which a mask is not one of class numbers
@@ -91,7 +92,7 @@ def inspect_mask(path: str | Path, threshold: int = 0) -> MaskReading:
         not zero), with the exception above.
 
     Raises:
-      UserError: as ``read_image``.
+      UserError: as ``read_image``, or a value is negative or no number.
     """
     pixels = decode(path)
     alpha, is_jpeg = _header(path)
@@ -100,6 +101,10 @@ def inspect_mask(path: str | Path, threshold: int = 0) -> MaskReading:
         values = np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
     full = 255.0 if values.dtype == np.uint8 else full_scale(values, WHITE)
     remarks = []
+    if not values.min() >= 0:
+        raise UserError(
+            f"mask '{path}' has values that are negative or no numbers: save it with 8 bits"
+        )
     if alpha is not None:
         hidden = alpha == 0
         if _is_one_colour(pixels[~hidden]):

@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from flowad_jax.data import images
+from flowad_jax.data._budget import PixelBudget
 from flowad_jax.data._files import Entry, FileSource, listing
-from flowad_jax.data._image_file import FORMATS, SUFFIXES, PixelBudget
+from flowad_jax.data._image_file import FORMATS, SUFFIXES
 from flowad_jax.data.masks import read_mask
 from flowad_jax.errors import UserError
 from tests.data.test_images import GREY, refused

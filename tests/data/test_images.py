@@ -1,6 +1,7 @@
 """Image files that are easily read wrongly: the right value, or one line that says what to do."""
 
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -68,8 +69,13 @@ def test_tiff_whose_meaning_is_lost(tmp_path):
     path = patched(tiff(tmp_path / "a.tif", GREY), 262, 269, kind=0)
     refused(path, "PhotometricInterpretation is missing.*save it anew")
     refused(tiff(tmp_path / "b.tif", GREY.astype(np.int8)), "values have a sign")
-    apart = tiff(tmp_path / "c.tif", np.moveaxis(COLOUR_16, -1, 0), "rgb", planarconfig="separate")
-    refused(apart, "colours are stored apart")
+    for options in ({}, {"compression": "zlib"}):
+        options["planarconfig"] = "separate"
+        apart = tiff(tmp_path / "c.tif", np.moveaxis(COLOUR_16, -1, 0), "rgb", **options)
+        refused(apart, "only 8 of its bits .* stored apart")
+    both = np.concatenate([COLOUR_16, COLOUR_16[..., :1]], axis=-1)
+    seen = tiff(tmp_path / "d.tif", both, "rgb", extrasamples=["assocalpha"])
+    refused(seen, "only 8 of its bits .* without transparency")
     refused(tiff(tmp_path / "e.tif", np.int16(GREY) - 9), r"pixel values -9 to .*without sign")
 
 
@@ -84,6 +90,36 @@ def test_sixteen_bit_colour_keeps_all_its_bits(tmp_path, name):
     expected = np.rint((COLOUR_16 >> 4) * (255 / 4095)).astype(np.uint8)
     np.testing.assert_array_equal(images.read_image(path, white=4095), expected)
     assert "data.options.white=4095" in images.depth_advice([path])
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_sixteen_bit_grey_with_alpha_keeps_all_its_bits(tmp_path, interlaced):
+    """Pillow has no mode for it."""
+    path, alpha = tmp_path / "a.png", np.roll(DEEP, 7, axis=1)
+    save_grey_and_alpha(path, DEEP, alpha, interlaced)
+    np.testing.assert_array_equal(images.decode(path), DEEP)
+    np.testing.assert_array_equal(images.read_image(path)[..., 1], np.rint(DEEP / 257))
+    save_grey_and_alpha(path, DEEP >> 4, alpha, interlaced)
+    expected = np.rint((DEEP >> 4) * (255 / 4095)).astype(np.uint8)
+    np.testing.assert_array_equal(images.read_image(path, white=4095)[..., 2], expected)
+    assert "data.options.white=4095" in images.depth_advice([path])
+
+
+def save_grey_and_alpha(path, grey, alpha, interlaced):
+    pixels, steps = np.stack([grey, alpha], axis=-1).astype(">u2"), [(0, 0, 1, 1)]
+    if interlaced:  # Adam7: first row and column, and steps
+        steps = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2)]
+        steps += [(0, 1, 2, 2), (1, 0, 2, 1)]
+    rows = [row for y, x, down, right in steps for row in pixels[y::down, x::right]]
+    header = struct.pack(">IIBBBBB", grey.shape[1], grey.shape[0], 16, 4, 0, 0, interlaced)
+    content = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows if row.size))
+    chunks = ((b"IHDR", header), (b"IDAT", content), (b"IEND", b""))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(map(chunk, *zip(*chunks, strict=True))))
+
+
+def chunk(name, content):
+    checksum = zlib.crc32(name + content)
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
 
 
 def save_colour(path, pixels):

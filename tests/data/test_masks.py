@@ -265,3 +265,11 @@ def test_a_bmp_of_two_colours_has_not_always_one_bit(tmp_path, bits, width):
         head[28] = 4
         path.write_bytes(bytes(head) + (rows[:, ::2] << 4 | rows[:, 1::2]).tobytes())
     np.testing.assert_array_equal(read_mask(path), right)
+
+
+@pytest.mark.parametrize("values", [[0, -1], [0, np.nan]])
+def test_what_is_neither_defect_nor_none_is_refused(tmp_path, values):
+    path = tmp_path / "mask.tif"
+    Image.fromarray(np.tile(np.float32(values), (8, 4))).save(path)
+    with pytest.raises(UserError, match=r"mask.tif' has values that are negative or no numbers"):
+        read_mask(path)
