@@ -87,5 +87,5 @@ def _owner(handle: int) -> str:
     try:
         said = json.loads(os.read(handle, _LONGEST))
         return printable("process {pid} on {host} since {since} ({command})".format(**said))
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return "another process"

@@ -102,6 +102,28 @@ def test_only_one_module_imports_orbax():
     assert users == ["checkpoint.py"]
 
 
+def calls(file):
+    """Dotted names of what a file calls."""
+    return {
+        ast.unparse(n.func)
+        for n in ast.walk(ast.parse(file.read_text()))
+        if isinstance(n, ast.Call)
+    }
+
+
+def test_only_one_module_makes_configs_of_what_is_stored():
+    """It refuses names that would import code: whatever reads a config has to go through it."""
+    users = [file.name for file in FILES if any(n.endswith("ConfigDict") for n in calls(file))]
+    assert users == ["config_schema.py"]
+
+
+def test_json_of_others_is_read_by_one_module():
+    """These read what has no fixed shape, or what may be damaged without a word."""
+    others = {"_video.py", "command.py", "config_schema.py", "lock.py", "real_iad.py", "tables.py"}
+    users = {file.name for file in FILES if {"json.loads", "json.load"} & calls(file)}
+    assert users == others | {"schema.py"}
+
+
 def test_recipes_import_only_recipes():
     for file in (ROOT / "configs").glob("*.py"):
         for name in imports(file):

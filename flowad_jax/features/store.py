@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flowad_jax import schema
 from flowad_jax.errors import UserError
 
 Maps = tuple[jax.Array, ...]  # (B, h, w, C) of every tap
@@ -131,8 +132,8 @@ class DiskStore:
     def find(cls, folder: Path, key: dict[str, Any], layout: Layout) -> DiskStore | None:
         """Opens the maps of a key; None if there are none, or if they are damaged."""
         path = folder / _folder_name(key)
-        with contextlib.suppress(OSError, ValueError):
-            card = json.loads((path / _CARD).read_text(encoding="utf-8"))
+        with contextlib.suppress(OSError, UserError):
+            card = schema.read(path / _CARD, schema.ANYTHING, "it is computed anew")
             sums = [_checksum(path / name) for name in _names(layout)]
             sizes = tuple((path / name).stat().st_size for name in _names(layout))
             if card == {"key": key, "crc32": sums} and sizes == layout.sizes:

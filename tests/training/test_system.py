@@ -47,7 +47,7 @@ def test_the_usual_size_is_not_worth_a_line(tiny_config, caplog, category, size)
 
 @pytest.mark.parametrize("size", [0, -256, "big", 25.6])
 def test_a_size_that_is_none(tiny_config, size):
-    with pytest.raises(UserError, match=rf"data\.category_sizes\.part={size}: must be a whole"):
+    with pytest.raises(UserError, match=rf"data\.category_sizes\.part={size!r}: must be a whole"):
         build(with_size(tiny_config, "part", size))
 
 
