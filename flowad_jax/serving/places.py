@@ -33,15 +33,16 @@ class Places:
             for place in listed(line):
                 self._names[line["path"]] = PurePosixPath(place).stem
         self._taken = {name.lower() for name in self._names.values()}
+        self._last: dict[str, int] = {}  # number of a stem, so that many equal ones are fast
 
     def of(self, path: str) -> dict[str, str]:
         """Paths of the pictures of an image, by kind, relative to the folder."""
         if path not in self._names:
             stem = safe_name(Path(path).stem)
-            name, number = stem, 1
-            while self._is_taken(name):
+            number = self._last.get(stem.lower(), 1)
+            while self._is_taken(name := stem if number == 1 else f"{stem}-{number}"):
                 number += 1
-                name = f"{stem}-{number}"
+            self._last[stem.lower()] = number
             self._names[path] = name
             self._taken.add(name.lower())  # some file systems ignore case
         return self._at(self._names[path])

@@ -160,3 +160,20 @@ def test_a_folder_that_cannot_be_listed_is_no_empty_one(tmp_path, detector):  # 
     assert summary(tmp_path)["skipped"] == {"count": 1, "first": [str(closed)]}
     with pytest.raises(UserError, match="cannot list"):
         predict(tmp_path, closed)
+
+
+def test_many_equal_names_take_no_more_looks_each(tmp_path, monkeypatch):
+    """Names without a Latin letter are all alike: of 5,000 images the last took 5,000 looks."""
+    looks = []
+    is_taken = places.Places._is_taken
+    monkeypatch.setattr(
+        places.Places, "_is_taken", lambda self, name: looks.append(name) or is_taken(self, name)
+    )
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps" / "image-3.npy").touch()  # somebody else's
+    given = places.Places(tmp_path, {"map": ".npy"})
+    names = [given.of(f"{number}/写真.png")["map"] for number in range(300)]
+    assert names[:3] == ["maps/image.npy", "maps/image-2.npy", "maps/image-4.npy"]
+    assert len(set(names)) == 300
+    assert given.of("7/写真.png")["map"] == names[7]
+    assert len(looks) < 700
