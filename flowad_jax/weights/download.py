@@ -29,6 +29,8 @@ OVERLAP = 1 << 16  # bytes of a part that are compared before it goes on
 _PIECE = 1 << 17  # bytes per read: little is lost when a slow connection is interrupted
 _TIMEOUT = 30.0  # seconds without an answer or a byte
 _DEADLINE = 6 * 3600.0  # seconds for all bytes of one call; the next call goes on
+_NUMBER = r"([0-9]{1,18})"  # more digits are no length, and Python refuses thousands of them
+_RANGE = f"bytes {_NUMBER}-{_NUMBER}/{_NUMBER}"
 _TOLERANCE = 1.05  # published sizes are rounded
 
 
@@ -170,7 +172,7 @@ def _refuse(response: Any, reason: str) -> NoReturn:
 
 def _length(response: Any) -> int | None:
     length = response.headers.get("Content-Length", "")
-    return int(length) if length.isdecimal() else None
+    return int(length) if re.fullmatch(_NUMBER, length) else None
 
 
 def _total_if_it_fits(response: Any, part: Path, start: int, size: int, until: float) -> int | None:
@@ -178,7 +180,7 @@ def _total_if_it_fits(response: Any, part: Path, start: int, size: int, until: f
 
     Reads what the answer and the part have in common.
     """
-    stated = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", response.headers.get("Content-Range", ""))
+    stated = re.fullmatch(_RANGE, response.headers.get("Content-Range", ""))
     if stated is None:
         return None
     first, last, total = map(int, stated.groups())
@@ -210,6 +212,8 @@ def _append(
             progress.update(len(piece))
     if total is not None and size != total:
         raise _BrokenOff("the server closed the connection early")
+    if not part.exists() or part.stat().st_size != size:
+        raise _BrokenOff("another process writes there, too")
 
 
 def _without_waiting(path: str, flags: int) -> int:
