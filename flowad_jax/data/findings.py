@@ -22,6 +22,7 @@ from flowad_jax.data.transforms import resize_mask
 from flowad_jax.errors import one_line
 
 _THREADS = 4
+_SPLITS = ("train", "test", "ground_truth")  # whose folders hold one for each kind
 _LARGER = "raise data.image_size, or measure with eval.mask_size='native'"
 
 
@@ -75,15 +76,16 @@ def _skipped(folders: Iterable[Path]) -> list[str]:
 
 
 def _nested(folders: Iterable[Path]) -> list[str]:
-    """Images one floor too deep, which a layout passes over."""
+    """Images one floor too deep or too high, or in a folder beside, which a layout passes over."""
     known = set(folders)
-    below = [sub for folder in folders for sub in subfolders(folder) if sub not in known]
-    found = [str(path) for folder in below for path in listing(folder)[0]]
+    splits = {folder.parent for folder in known if folder.parent.name in _SPLITS} - known
+    below = {sub for folder in known | splits for sub in subfolders(folder)} - known
+    found = [str(path) for folder in sorted(below | splits) for path in listing(folder)[0]]
     if not found:
         return []
     return [
         f"images in folders that are not looked into: {len(found)} ({examples(found)}): move them "
-        "up by one folder, or list them in a table and set data.name=csv"
+        "to the others, or list them in a table and set data.name=csv"
     ]
 
 

@@ -218,12 +218,22 @@ def test_findings_count_and_name_each_kind(part):
     assert len(findings(train, 20)) == len(findings(Subset(train, np.array([0])), 20)) == 1
 
 
-def test_images_one_floor_too_deep_are_named(part):
-    for folder_, split in (("train/good/monday", "train"), ("test/dent/monday", "test")):
-        save(part / folder_ / "0.png", RIGHT)
-        (line,) = findings(folder.build(part.parent, "part", split), 40)
-        named = f"images in folders that are not looked into: 1 ({part}/{folder_}/0.png)"
-        assert line.startswith(named)
+@pytest.mark.parametrize(
+    ("place", "split"),
+    [
+        ("train/good/monday", "train"),
+        ("test/dent/monday", "test"),
+        ("train", "train"),
+        ("train/bad", "train"),
+        ("test", "test"),
+        ("ground_truth", "test"),
+    ],
+)
+def test_images_that_a_layout_passes_over_are_named(part, place, split):
+    save(part / place / "0.png", RIGHT)
+    (line,) = findings(folder.build(part.parent, "part", split), 40)
+    named = f"images in folders that are not looked into: 1 ({part}/{place}/0.png)"
+    assert line.startswith(named)
 
 
 def test_findings_of_a_source_without_files():
