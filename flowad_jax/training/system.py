@@ -16,7 +16,7 @@ from flowad_jax.data.findings import findings
 from flowad_jax.data.images import WHITE, depth_advice
 from flowad_jax.data.pipeline import Loader
 from flowad_jax.data.record import Source
-from flowad_jax.data.subset import evenly_spaced
+from flowad_jax.data.subset import NamesOnly, evenly_spaced
 from flowad_jax.evaluation import native
 from flowad_jax.features import placement
 from flowad_jax.features.batches import Encoded, FeatureSets
@@ -62,10 +62,12 @@ class System(Model):
 
     @cached_property
     def findings(self) -> list[str]:
-        """What is remarkable about the files of all sources, one line each."""
-        paths, white = [*self.train.paths, *self.test.paths], _white(self.config)
-        lines = [advice] if (advice := depth_advice(paths, white)) else []
-        for source in (self.train, self.holdout, self.test):
+        """What is remarkable about the files of all sources that are at hand, one line each."""
+        everything = (self.train, self.holdout, self.test)
+        at_hand = [source for source in everything if not isinstance(source, NamesOnly)]
+        paths = [path for source in at_hand for path in source.paths]
+        lines = [advice] if (advice := depth_advice(paths, _white(self.config))) else []
+        for source in at_hand:
             lines += findings(source, self.image_size)
         return list(dict.fromkeys(lines))
 

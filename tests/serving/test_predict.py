@@ -405,3 +405,19 @@ def test_a_full_disk_is_one_line(tmp_path, detector, monkeypatch):
         predict(tmp_path)
     assert lines(tmp_path) == []
     assert not summary(tmp_path)["finished"]
+
+
+@pytest.mark.parametrize("tile", [False, True])
+def test_dark_images_of_sixteen_bits_are_told_once(tmp_path, monkeypatch, caplog, tile):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for index in range(3):
+        Image.fromarray(np.full((9, 9), 4000, np.uint16)).save(folder / f"{index}.png")
+    for options, told in ({}, 1), ({"white": 4095}, 0):
+        use(monkeypatch, Bright(), **options)
+        caplog.clear()
+        job = command.Job("run", [str(folder)], str(tmp_path / str(told)), tile=tile)
+        assert command.run(job) == 0
+        found = [one.getMessage() for one in caplog.records if "options.white" in one.getMessage()]
+        assert len(found) == told
+        assert all("no value above 4000" in line for line in found)
