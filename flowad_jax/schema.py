@@ -208,7 +208,7 @@ def _complaint(error: ValidationError, source: str | Path, remedy: str) -> str:
     """What is wrong with a value, with its dotted key."""
     path, prefix = [str(step) for step in error.absolute_path], f"{source}: " * bool(source)
     if error.validator == "required":
-        missing = [name for name in error.validator_value if name not in error.instance]
+        missing = sorted(set(error.validator_value) - error.instance.keys())
         what = f"has no {', '.join('.'.join([*path, name]) for name in missing)}"
         return f"{source or 'the config'} {what}" + f": {remedy}" * bool(remedy)
     if error.validator == "additionalProperties":
