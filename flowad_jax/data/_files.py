@@ -106,6 +106,15 @@ class FileSource:
         mask = resize_mask(mask, size)
         return Record(image, mask, int(self.labels[index]), entry.kind, self.paths[index])
 
+    def mask(self, index: int) -> np.ndarray:
+        """Reads the mask (H, W) bool of a record, and of its image only the size.
+
+        Raises:
+          UserError: a file is unreadable, or the sizes of image and mask differ.
+        """
+        entry = self._entries[index]
+        return self._mask(entry, image_size(entry.path))
+
     def inspect_masks(self, index: int) -> list[tuple[str, MaskReading]]:
         """Reads the mask files of one record, with what is remarkable about them.
 
@@ -272,7 +281,7 @@ def _compare_headers(entry: Entry) -> None:
     size = image_size(entry.path)[::-1]
     for file in entry.masks:
         mask_size = image_size(file)[::-1]
-        # The header of a PNG may hide its orientation; decoding compares the sides exactly.
+        # A mask may be drawn on the image as it is stored; decoding compares the sides exactly.
         if sorted(size) != sorted(mask_size):
             raise _sizes_differ(entry.path, size, file, mask_size)
 

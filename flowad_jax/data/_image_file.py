@@ -32,6 +32,7 @@ SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffi
 BAND = 2**22  # pixels that are converted at once
 
 ORIENTATION, _PHOTOMETRIC, _BITS, _SAMPLE_FORMAT, _SUBFILE, _PLANES = 274, 262, 258, 339, 254, 284
+_TAGS_AS_TEXT = (b"Raw profile type exif", b"XML:com.adobe.xmp")  # keywords of PNG
 SWAPPED = (5, 6, 7, 8)  # orientations that swap the sides
 _GREY_AND_ALPHA_16 = "LA;16B"  # of this, too, and of PNG only
 _COLOUR_16 = ("RGB;16", "RGBA;16", "RGBX;16")  # Pillow keeps the upper 8 bits of these
@@ -136,6 +137,21 @@ def _mend_bmp(image: ImageFile.ImageFile) -> None:
         image._mode, image.palette = "P", ImagePalette.raw("RGB", b"\0\0\0\xff\xff\xff")
         new = ("P" if bits == 8 else f"P;{bits}", *args[1:])
         image.tile = [ImageFile._Tile(codec, extents, offset, new)]
+
+
+def is_tagged_late(png: ImageFile.ImageFile) -> bool:
+    """Whether a chunk behind the pixels of a PNG, just opened, may hold its orientation."""
+    file: Any = png.fp
+    position, behind, found = file.tell(), False, False
+    file.seek(8)
+    while not found and len(header := file.read(8)) == 8 and header[4:] != b"IEND":
+        size, name = int.from_bytes(header[:4], "big"), header[4:]
+        start = file.read(min(size, 21))
+        found = behind and (name == b"eXIf" or start.startswith(_TAGS_AS_TEXT))
+        behind |= name == b"IDAT"
+        file.seek(size - len(start) + 4, 1)
+    file.seek(position)
+    return found
 
 
 class DecodedImage:

@@ -23,6 +23,7 @@ from flowad_jax.data._image_file import (
     SWAPPED,
     DecodedImage,
     is_deep,
+    is_tagged_late,
     most_pixels,
     opened,
     row_bands,
@@ -96,14 +97,16 @@ def read_window(path: str | Path, box: tuple[int, int, int, int], white: int = W
 def image_size(path: str | Path) -> tuple[int, int]:
     """Returns the upright (H, W) of an image file from its header.
 
-    A PNG whose orientation tag follows its pixels counts as not turned.
+    Only a PNG that is tagged behind its pixels, as some programs do it, is decoded.
 
     Raises:
       UserError: the file is missing, damaged, too large or no image, or has several pages.
     """
     with opened(path) as image:
         width, height = image.size
-        tags: Any = Image.Image.getexif(image)  # that of PNG would decode the pixels
+        # That of PNG decodes the pixels.
+        late = image.format == "PNG" and is_tagged_late(image)
+        tags: Any = image.getexif() if late else Image.Image.getexif(image)
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             tags = image.tag_v2
             width, height = tags[256], tags[257]  # as stored

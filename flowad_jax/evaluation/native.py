@@ -49,14 +49,17 @@ def native(source: Records, maps: np.ndarray) -> tuple[list[np.ndarray], list[np
 def read_masks(source: Records) -> list[np.ndarray]:
     """Reads the masks (H, W) bool of all records, each at its own size; 1 byte per pixel.
 
+    A source of image files has a method ``mask(index)``, which decodes no image.
+
     Raises:
       UserError: a file cannot be read.
     """
     count = len(source)
+    read = getattr(source, "mask", lambda index: source[index].mask)
     bar = tqdm(total=count, desc="masks", unit="img", disable=None, leave=False)
     found = []
     with bar, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for mask in pool.map(lambda index: source[index].mask, range(count)):
+        for mask in pool.map(read, range(count)):
             found.append(mask)
             bar.update()
     return found

@@ -122,6 +122,23 @@ def chunk(name, content):
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
 
 
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_png_is_tagged_before_or_behind_its_pixels(tmp_path, orientation, behind):
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    place = data.index(b"IEND") - 4 if behind else 33
+    data = (
+        data[:place] + chunk(b"tEXt", b"a\0b") + chunk(b"eXIf", tags.tobytes()[6:]) + data[place:]
+    )
+    (tmp_path / "a.png").write_bytes(data)
+    shown = upright(GREY, orientation)
+    np.testing.assert_array_equal(images.read_image(tmp_path / "a.png")[..., 0], shown)
+    assert images.image_size(tmp_path / "a.png") == shown.shape
+
+
 def save_colour(path, pixels):
     if path.suffix == ".tif":
         tiff(path, pixels, "rgb", compression="zlib")

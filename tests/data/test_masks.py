@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flowad_jax.data import folder, masks, sources
+from flowad_jax.data import _files, folder, masks, sources
 from flowad_jax.data.findings import findings
 from flowad_jax.data.masks import inspect_mask, read_mask
 from flowad_jax.data.record import Record
 from flowad_jax.data.subset import Subset
 from flowad_jax.errors import UserError
+from flowad_jax.evaluation import native
 from tests.data import layouts
 from tests.data.image_files import MODES, OPTIONS, TURNABLE, cases, upright
 
@@ -234,6 +235,16 @@ def test_images_that_a_layout_passes_over_are_named(part, place, split):
     (line,) = findings(folder.build(part.parent, "part", split), 40)
     named = f"images in folders that are not looked into: 1 ({part}/{place}/0.png)"
     assert line.startswith(named)
+
+
+def test_masks_alone_are_those_of_the_records(part, monkeypatch):
+    source = folder.build(part.parent, "part", "test")
+    expected = [source[index].mask for index in range(len(source))]
+    monkeypatch.setattr(_files, "read_image", None)  # no image is decoded
+    found = native.read_masks(source)
+    assert [mask.shape for mask in found] == [mask.shape for mask in expected]
+    assert all(map(np.array_equal, found, expected))
+    assert any(mask.any() for mask in found)
 
 
 def test_findings_of_a_source_without_files():
