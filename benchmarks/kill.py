@@ -118,11 +118,10 @@ def main() -> None:
     add("--seed", type=int, default=0, help="of the moments")
     add("--output", help="JSON file")
     options, overrides = parser.parse_known_args()
-    found = {
-        recipe: measure(recipe, options.kills, options.seed, overrides)
-        for recipe in options.recipes
-    }
-    print(json.dumps(found, indent=2))
+    found = {}
+    for recipe in options.recipes:
+        found[recipe] = measure(recipe, options.kills, options.seed, overrides)
+        print(json.dumps({recipe: found[recipe]}, indent=2), flush=True)
     if options.output:
         _common.write(options.output, recipes=found)
     raise SystemExit(any(one["lost"] or one["different"] for one in found.values()))
