@@ -88,8 +88,9 @@ def test_a_stack_needs_as_much_as_its_members(monkeypatch):
 
 
 def test_what_has_no_room_is_told_with_a_remedy(monkeypatch):
+    system = built()
     monkeypatch.setattr(memory, "host", lambda: 2**10)
-    plan = memory_plan.make(built())
+    plan = memory_plan.make(system)
     with pytest.raises(
         UserError, match=r"needs .* and more, but 1\.0 KiB are free on the device: lower"
     ):
@@ -98,11 +99,12 @@ def test_what_has_no_room_is_told_with_a_remedy(monkeypatch):
 
 def test_an_estimate_without_room_only_warns(monkeypatch):
     warned = []
-    plan = memory_plan.make(built(batch_size=8))
+    system = built(batch_size=8)
+    plan = memory_plan.make(system)
     certain = sum(plan.always.values()) + plan.batch["images"] + plan.batch["feature maps"]
     monkeypatch.setattr(memory, "host", lambda: certain + 1)
     monkeypatch.setattr(memory_plan.log, "warning", lambda text, *_: warned.append(text))
-    memory_plan.show(memory_plan.make(built(batch_size=8)))
+    memory_plan.show(memory_plan.make(system))
     assert len(warned) == 1
     assert "may be more than there is room for: " in warned[0]
 
