@@ -201,7 +201,8 @@ def _recipe(argv: list[str]) -> str:
     """The recipe named on the command line, if there is one."""
     if "config" not in flags.FLAGS:
         return ""
-    for word, following in zip(argv[1:], [*argv[2:], ""], strict=True):
+    words = argv[1:]
+    for word, following in zip(words, [*words[1:], ""], strict=False):
         name, equals, value = word.partition("=")
         if name in ("--config", "-config"):
             return value if equals else following

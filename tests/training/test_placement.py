@@ -9,14 +9,17 @@ import pytest
 from flowad_jax.errors import UserError
 from flowad_jax.features import memory
 from flowad_jax.features.placement import Room
+from flowad_jax.training.system import build
 from tests.training.kept import prepare, without_encoder
 
 
 def test_auto_goes_on_to_the_next_place(config, tmp_path, monkeypatch, caplog):
+    system = build(config)
+
     def chosen():
         caplog.clear()
         with caplog.at_level(logging.INFO, "flowad_jax"):
-            prepare(config, tmp_path)
+            prepare(config, tmp_path, system)
         return [record.message for record in caplog.records if "features of" in record.message]
 
     monkeypatch.setattr(memory, "host", lambda: 2**40)
@@ -32,10 +35,11 @@ def test_auto_goes_on_to_the_next_place(config, tmp_path, monkeypatch, caplog):
 
 
 def test_auto_finds_what_is_on_a_disk_that_is_full_since(config, tmp_path, monkeypatch):
+    system, mute = build(config), without_encoder(config)
     monkeypatch.setattr(memory, "host", lambda: 0)
-    prepare(config, tmp_path)
+    prepare(config, tmp_path, system)
     monkeypatch.setattr(memory, "disk", lambda folder: 0)
-    prepare(config, tmp_path, without_encoder(config))
+    prepare(config, tmp_path, mute)
 
 
 def test_auto_takes_the_accelerator_first(config, monkeypatch):
