@@ -1,17 +1,17 @@
 r"""CFLOW-AD on Magnetic Tile Defects in few large gradient steps: not the published recipe.
 
-python train.py --config=configs/cflow_large_fibres.py --workdir=runs/tile_large \
+flowad train --config=cflow_large_fibres --workdir=runs/tile_large \
     --config.data.root=/path/to/magnetic_tile
 
-`configs/cflow_magnetic_tile.py` with one named change, `method.fibre_steps`: every scale takes 8
+`cflow_magnetic_tile` with one named change, `method.fibre_steps`: every scale takes 8
 steps per image batch, whatever its size, where the published 256 rows per step make 64, 16 and 4.
-The learning rate is doubled, for there are fewer steps. Figures: see the README, section
+The learning rate is doubled, for there are fewer steps. Figures: docs/measured/accuracy.md,
 "CFLOW-AD with large fibres".
 """
 
 from ml_collections import config_dict
 
-from configs import cflow_magnetic_tile
+from flowad_jax.recipes import cflow_magnetic_tile
 
 
 def get_config() -> config_dict.ConfigDict:

@@ -1,15 +1,15 @@
 r"""CFLOW-AD on Magnetic Tile Defects with EfficientNet-Lite0, for two CPU cores.
 
-python train.py --config=configs/cflow_magnetic_tile.py --workdir=runs/tile \
+flowad train --config=cflow_magnetic_tile --workdir=runs/tile \
     --config.data.root=/path/to/magnetic_tile
 
 Trains on four fifths of the defect-free images, tests on the others and all defects. Hardware,
-time and our figures: see the README, section "Measured".
+time and our figures: see docs/measured/accuracy.md.
 """
 
 from ml_collections import config_dict
 
-from configs.base import base
+from flowad_jax.recipes.base import base
 
 
 def get_config() -> config_dict.ConfigDict:

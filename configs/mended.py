@@ -5,7 +5,7 @@ docs/deviations.md says what is mended, and what the published form does.
 
 from ml_collections import config_dict
 
-from configs.base import base
+from flowad_jax.recipes.base import base
 
 
 def mended(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
@@ -17,7 +17,7 @@ def mended(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
     """
     plain = base(config.method.name, config.data.name)
     config.method, config.synthesis = plain.method, plain.synthesis
-    for key in ("holdout", "drop_last", "train_filter"):
+    for key in ("holdout", "drop_last"):
         config.data[key] = plain.data[key]
     config.eval.scoring = plain.eval.scoring
     return config

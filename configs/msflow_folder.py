@@ -1,15 +1,15 @@
 r"""MSFlow on your own images, laid out like MVTec AD.
 
-python train.py --config=configs/msflow_folder.py --workdir=runs/screws \
+flowad train --config=msflow_folder --workdir=runs/screws \
     --config.data.root=/path/to/images --config.data.category=screws
 
-Expects the same folders as configs/cflow_folder.py. Hardware and time: see the README, section
-"Measured"; accuracy depends on your images.
+Expects the same folders as cflow_folder. Hardware and time: see
+docs/measured/accuracy.md; accuracy depends on your images.
 """
 
 from ml_collections import config_dict
 
-from configs.msflow_textures import short_run
+from flowad_jax.recipes.msflow_textures import short_run
 
 
 def get_config() -> config_dict.ConfigDict:

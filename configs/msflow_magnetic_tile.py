@@ -1,17 +1,17 @@
 r"""MSFlow on Magnetic Tile Defects, 192 px and 30 epochs as published, with EfficientNet-Lite0.
 
-python train.py --config=configs/msflow_magnetic_tile.py --workdir=runs/tile_msflow \
+flowad train --config=msflow_magnetic_tile --workdir=runs/tile_msflow \
     --config.data.root=/path/to/magnetic_tile
 
 Trains on four fifths of the defect-free images, tests on the others and all defects. The paper's
-encoder is Wide-ResNet-50-2, see configs/papers; this one brings its weights along. Hardware, time
-and our figures: see the README, section "Measured".
+encoder is Wide-ResNet-50-2, see papers/; this one brings its weights along. Hardware, time
+and our figures: see docs/measured/accuracy.md.
 """
 
 from ml_collections import config_dict
 
-from configs.base import base
-from configs.papers.msflow_magnetic_tile_wide_resnet50_2 import for_tiles
+from flowad_jax.recipes.base import base
+from flowad_jax.recipes.papers.msflow_magnetic_tile_wide_resnet50_2 import for_tiles
 
 
 def get_config() -> config_dict.ConfigDict:

@@ -1,17 +1,17 @@
 r"""MSFlow on VisA with Wide-ResNet-50-2, mended: with held-out images and calibrated scores.
 
-python train.py --config=configs/msflow_visa.py --workdir=runs/candle \
+flowad train --config=msflow_visa --workdir=runs/candle \
     --config.data.root=/path/to/VisA --config.data.category=candle \
     --config.encoder.weights=wide_resnet50_2.safetensors
 
-As published: configs/papers/msflow_visa_wide_resnet50_2_later.py. It has the way to the weights,
-the published figures and the hardware. What differs: configs/mended.py. Ours: not measured.
+As published: recipe papers/msflow_visa_wide_resnet50_2_later. It has the way to the weights,
+the published figures and the hardware. What differs: flowad_jax.recipes.mended. Ours: not measured.
 """
 
 from ml_collections import config_dict
 
-from configs.mended import mended
-from configs.papers import msflow_visa_wide_resnet50_2_later as published
+from flowad_jax.recipes.mended import mended
+from flowad_jax.recipes.papers import msflow_visa_wide_resnet50_2_later as published
 
 
 def get_config() -> config_dict.ConfigDict:

@@ -1,15 +1,15 @@
 r"""SANFlow on Magnetic Tile Defects with EfficientNet-Lite0, for two CPU cores.
 
-python train.py --config=configs/sanflow_magnetic_tile.py --workdir=runs/tile_sanflow \
+flowad train --config=sanflow_magnetic_tile --workdir=runs/tile_sanflow \
     --config.data.root=/path/to/magnetic_tile
 
 Trains on four fifths of the defect-free images, tests on the others and all defects. Hardware,
-time and our figures: see the README, section "Measured".
+time and our figures: see docs/measured/accuracy.md.
 """
 
 from ml_collections import config_dict
 
-from configs.sanflow_textures import short_run
+from flowad_jax.recipes.sanflow_textures import short_run
 
 
 def get_config() -> config_dict.ConfigDict:

@@ -1,17 +1,17 @@
 r"""SANFlow on MVTec AD with Wide-ResNet-50-2, mended: without the faults of the released code.
 
-python train.py --config=configs/sanflow_mvtec.py --workdir=runs/bottle \
+flowad train --config=sanflow_mvtec --workdir=runs/bottle \
     --config.data.root=/path/to/mvtec --config.data.category=bottle \
     --config.encoder.weights=wide_resnet50_2.safetensors
 
-As published: configs/papers/sanflow_mvtec_wide_resnet50_2.py. It has the way to the weights,
-the published figures and the hardware. What differs: configs/mended.py. Ours: not measured.
+As published: recipe papers/sanflow_mvtec_wide_resnet50_2. It has the way to the weights,
+the published figures and the hardware. What differs: flowad_jax.recipes.mended. Ours: not measured.
 """
 
 from ml_collections import config_dict
 
-from configs.mended import mended
-from configs.papers import sanflow_mvtec_wide_resnet50_2 as published
+from flowad_jax.recipes.mended import mended
+from flowad_jax.recipes.papers import sanflow_mvtec_wide_resnet50_2 as published
 
 
 def get_config() -> config_dict.ConfigDict:

@@ -1,13 +1,13 @@
 """SANFlow on the embedded textures with EfficientNet-Lite0: minutes on a laptop.
 
-python train.py --config=configs/sanflow_textures.py --workdir=runs/sanflow_textures
+flowad train --config=sanflow_textures --workdir=runs/sanflow_textures
 
-Hardware, time and expected figures: see the README, section "Measured".
+Hardware, time and expected figures: see docs/measured/accuracy.md.
 """
 
 from ml_collections import config_dict
 
-from configs.base import base
+from flowad_jax.recipes.base import base
 
 
 def short_run(data: str) -> config_dict.ConfigDict:

@@ -1,17 +1,17 @@
 r"""SSNF on your own images, laid out like MVTec AD.
 
-python train.py --config=configs/ssnf_folder.py --workdir=runs/ssnf_screws \
+flowad train --config=ssnf_folder --workdir=runs/ssnf_screws \
     --config.data.root=/path/to/images --config.data.category=screws
 
 Expects {root}/{category}/train/good, test/good, test/{kind of defect} and, if there are masks,
 ground_truth/{kind}/{stem}_mask.png. For objects on a plain background tell NSA what is object:
 --config.synthesis.background="((200, 60),)" is all that is not bright. Hardware and time: see the
-README, section "Measured"; accuracy depends on your images.
+docs/measured/accuracy.md; accuracy depends on your images.
 """
 
 from ml_collections import config_dict
 
-from configs.ssnf_textures import short_run
+from flowad_jax.recipes.ssnf_textures import short_run
 
 
 def get_config() -> config_dict.ConfigDict:

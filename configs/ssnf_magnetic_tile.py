@@ -1,15 +1,15 @@
 r"""SSNF on Magnetic Tile Defects with EfficientNet-Lite0, for two CPU cores.
 
-python train.py --config=configs/ssnf_magnetic_tile.py --workdir=runs/tile_ssnf \
+flowad train --config=ssnf_magnetic_tile --workdir=runs/tile_ssnf \
     --config.data.root=/path/to/magnetic_tile
 
 Trains on four fifths of the defect-free images, tests on the others and all defects. Hardware,
-time and our figures: see the README, section "Measured".
+time and our figures: see docs/measured/accuracy.md.
 """
 
 from ml_collections import config_dict
 
-from configs.ssnf_textures import short_run
+from flowad_jax.recipes.ssnf_textures import short_run
 
 
 def get_config() -> config_dict.ConfigDict:

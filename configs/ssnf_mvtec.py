@@ -1,17 +1,17 @@
 r"""SSNF on MVTec AD with CaiT-M48, mended: without the faults of the released code.
 
-python train.py --config=configs/ssnf_mvtec.py --workdir=runs/bottle \
+flowad train --config=ssnf_mvtec --workdir=runs/bottle \
     --config.data.root=/path/to/mvtec --config.data.category=bottle \
     --config.encoder.weights=cait_m48_448.safetensors
 
-As published: configs/papers/ssnf_mvtec_cait_m48.py. It has the way to the weights,
-the published figures and the hardware. What differs: configs/mended.py. Ours: not measured.
+As published: recipe papers/ssnf_mvtec_cait_m48. It has the way to the weights,
+the published figures and the hardware. What differs: flowad_jax.recipes.mended. Ours: not measured.
 """
 
 from ml_collections import config_dict
 
-from configs.mended import mended
-from configs.papers import ssnf_mvtec_cait_m48 as published
+from flowad_jax.recipes.mended import mended
+from flowad_jax.recipes.papers import ssnf_mvtec_cait_m48 as published
 
 
 def get_config() -> config_dict.ConfigDict:

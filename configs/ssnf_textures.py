@@ -1,13 +1,13 @@
 """SSNF on the embedded textures with EfficientNet-Lite0: minutes on a laptop.
 
-python train.py --config=configs/ssnf_textures.py --workdir=runs/ssnf_textures
+flowad train --config=ssnf_textures --workdir=runs/ssnf_textures
 
-Hardware, time and expected figures: see the README, section "Measured".
+Hardware, time and expected figures: see docs/measured/accuracy.md.
 """
 
 from ml_collections import config_dict
 
-from configs.base import base
+from flowad_jax.recipes.base import base
 
 
 def short_run(data: str) -> config_dict.ConfigDict:
@@ -21,7 +21,7 @@ def short_run(data: str) -> config_dict.ConfigDict:
     config.train.epochs = 16
     config.train.batch_size = 4
     config.train.learning_rate = 1e-3  # five times the published rate
-    config.train.schedule.t_max = 0  # one cosine over all epochs
+    config.train.schedule.t_max = None  # one cosine over all epochs
     config.train.eval_every = 4
     config.train.checkpoint_every = 4
     return config

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from pathlib import Path
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from flowad_jax.version import __version__
 
 if TYPE_CHECKING:
-    from flowad_jax.serving.detector import Detector
+    from flowad_jax.api.detector import Detector, load
+    from flowad_jax.api.fit import fit
+    from flowad_jax.inference.prediction import Prediction
 
-__version__ = "0.1.0"
+__all__ = ["Detector", "Prediction", "__version__", "fit", "load"]
+_PLACES = {
+    "Detector": "flowad_jax.api.detector",
+    "Prediction": "flowad_jax.inference.prediction",
+    "fit": "flowad_jax.api.fit",
+    "load": "flowad_jax.api.detector",
+}
 
 
-def load(
-    workdir: str | Path,
-    false_alarm_rate: float | None = None,
-    allow_import: Collection[str] = (),
-) -> Detector:
-    """Loads a trained detector, see `flowad_jax.serving.detector.load`."""
-    from flowad_jax.serving import detector
-
-    return detector.load(workdir, false_alarm_rate, allow_import)
+def __getattr__(name: str) -> Any:
+    """Imports what is asked for; JAX takes seconds, which `import flowad_jax` does not."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'flowad_jax' has no attribute '{name}'")
+    return getattr(importlib.import_module(_PLACES[name]), name)

@@ -13,15 +13,17 @@ from flowad_jax.errors import UserError, one_line
 _WORDS = {"true": True, "false": False}
 
 
-class Parser(argparse.ArgumentParser):
-    """Shows a module's docstring as its help, and reports wrong usage in one line as scripts do.
+def fail(code: int, message: object) -> NoReturn:
+    """Prints one line on standard error and ends the process."""
+    print(f"error: {one_line(str(message))}", file=sys.stderr)
+    raise SystemExit(code)
 
-    Args:
-      prog: how the module is run, e.g. ``"python -m flowad_jax.doctor"``.
-      description: the docstring.
-    """
+
+class Parser(argparse.ArgumentParser):
+    """Shows a module's docstring as its help, and reports wrong usage in one line as scripts do."""
 
     def __init__(self, prog: str, description: str | None) -> None:
+        """Takes how the module is run, e.g. ``flowad doctor``, and its docstring."""
         super().__init__(
             prog=prog,
             description=description,
@@ -31,13 +33,11 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends the process with status 2."""
-        print(f"error: {one_line(message)}; see --help", file=sys.stderr)
-        raise SystemExit(2)
+        fail(2, f"{message}; see --help")
 
     def fail(self, message: object) -> NoReturn:
         """Ends the process with status 1: usage was right, but what was asked for failed."""
-        print(f"error: {one_line(str(message))}", file=sys.stderr)
-        raise SystemExit(1)
+        fail(1, message)
 
 
 def settings(words: Sequence[str]) -> dict[str, Any]:

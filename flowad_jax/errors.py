@@ -33,7 +33,7 @@ def printable(text: str) -> str:
     Names of files and tensors come from strangers and go to terminals, tables and pages. A byte of
     a file name that is not UTF-8 becomes an escape as well.
     """
-    return "".join(map(_shown, text))
+    return text if text.isprintable() else "".join(map(_shown, text))
 
 
 def _shown(letter: str) -> str:

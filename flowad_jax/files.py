@@ -8,6 +8,7 @@ import errno
 import io
 import os
 import re
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -72,7 +73,7 @@ def writing(path: str | Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Gives a temporary file to write; it takes the place of ``path`` only if all went well.
 
     Raises:
@@ -94,13 +95,36 @@ def replacing(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Gives a temporary folder to fill; it becomes ``path`` only if all went well.
+
+    Args:
+      path: does not exist, or is an empty folder.
+
+    Raises:
+      UserError: the folder cannot be made.
+    """
+    path = Path(path).absolute()
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+    try:
+        yield temporary
+        with writing(path):
+            temporary.chmod(0o755)
+            temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Writes a text file in one go.
 
     Raises:
       UserError: the file cannot be written.
     """
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         # File names need not be UTF-8. Their bytes become escapes, which JSON reads back.
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 

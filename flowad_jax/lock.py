@@ -23,7 +23,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-FILE = ".lock"  # stays when its owner is gone: whether it is locked is all that counts
+FILE = ".lock"  # stays when its owner is gone; only whether it is locked counts
 _LONGEST = 4096  # bytes of what an owner says about itself
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
@@ -52,7 +52,13 @@ def owning(folder: str | Path) -> Iterator[None]:
         _acquire(handle, path)
         with contextlib.suppress(OSError):  # a full disk: then others cannot read who has it
             os.truncate(handle, 0)
-            os.write(handle, json.dumps(_this_process()).encode())
+            about = {
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+                "command": f"{sys.argv[0]} {shlex.join(sys.argv[1:])}"[: _LONGEST // 16],
+            }
+            os.write(handle, json.dumps(about).encode())
         yield
     finally:
         os.close(handle)  # which unlocks
@@ -71,15 +77,6 @@ def _acquire(handle: int, path: Path) -> None:
         log.warning(
             "cannot lock %s (%s): let no other process write there", path, error.strerror or error
         )
-
-
-def _this_process() -> dict[str, str | int]:
-    return {
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
-        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "command": shlex.join(sys.argv)[: _LONGEST // 16],
-    }
 
 
 def _owner(handle: int) -> str:

@@ -3,20 +3,20 @@
 There is no registry. A file put into a package is found by its name, and
 ``"package.module:attribute"`` reaches code that lives elsewhere. That form is for names that the
 user gave, on a command line or in Python: what is read from a file of others goes through
-`training.config_schema.read` first, which refuses it.
+`detector.config_schema.read` first, which refuses it.
 """
 
 import difflib
 import importlib
 import inspect
 import pkgutil
-import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
 from flowad_jax import schema
+from flowad_jax.annotations import schema_of
 from flowad_jax.errors import UserError
 
 
@@ -34,30 +34,36 @@ def check_choice(key: str, value: str, choices: Iterable[str]) -> None:
 
 
 def choices(package: str, default: str = "build") -> list[str]:
-    """Names that `find` knows in a package.
-
-    A module offers what its tuple ``EXPORTS`` lists, or else its function ``build``.
-    """
-    path = importlib.import_module(package).__path__
+    """Returns the names that `find` knows in a package of plugins."""
     names = []
-    for found in pkgutil.iter_modules(path):
-        module = importlib.import_module(f"{package}.{found.name}")
-        offers = _exports(module, default)
-        names += [found.name if item == default else f"{found.name}.{item}" for item in offers]
+    for name, place in _modules(package).items():
+        offers = _offers(importlib.import_module(place), default)
+        names += [name if item == default else f"{name}.{item}" for item in offers]
     return sorted(names)
 
 
-def _exports(module: ModuleType, default: str) -> tuple[str, ...]:
-    """What a module offers; a function that it imported for its own use is not offered."""
+def _modules(package: str) -> dict[str, str]:
+    """The modules of a package by their short names; a module stands for itself alone."""
+    path = getattr(importlib.import_module(package), "__path__", None)
+    if path is None:
+        return {package.rpartition(".")[2]: package}
+    names = (module.name for module in pkgutil.iter_modules(path))
+    return {name: f"{package}.{name}" for name in names if not name.startswith("_")}
+
+
+def _offers(module: ModuleType, default: str) -> Collection[str]:
+    """What a plugin offers: its tuple EXPORTS or the keys of SPECS, or else its own ``build``."""
     own = getattr(getattr(module, default, None), "__module__", None) == module.__name__
-    return getattr(module, "EXPORTS", (default,) if own else ())
+    variants = getattr(module, "EXPORTS", getattr(module, "SPECS", None))
+    return ((default,) if own else ()) if variants is None else variants
 
 
 def find(package: str, name: str, default: str = "build") -> Any:
     """Returns the object that ``name`` stands for.
 
     Args:
-      package: dotted package in which plain names are looked up, e.g. ``"flowad_jax.encoders"``.
+      package: dotted package of plugins, e.g. ``"flowad_jax.methods"``, or one module of variants,
+        ``"flowad_jax.training.schedules"``, which is part of their names.
       name: ``"module"`` (its attribute ``default``), ``"module.attribute"``, or
         ``"any.module:attribute"``, which is imported as given.
       default: the attribute meant by a bare module name.
@@ -68,21 +74,12 @@ def find(package: str, name: str, default: str = "build") -> Any:
     if ":" in name:
         return _external(name)
     module_name, _, attribute = name.partition(".")
-    if not module_name.isidentifier() or module_name.startswith("_"):
-        raise _unknown(package, name, default)
-    try:
-        module = importlib.import_module(f"{package}.{module_name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"{package}.{module_name}":
-            raise
-        raise _unknown(package, name, default) from None
-    if (attribute or default) not in _exports(module, default):
-        raise _unknown(package, name, default)
-    return getattr(module, attribute or default)
-
-
-def _unknown(package: str, name: str, default: str) -> UserError:
-    return UserError(f"unknown name '{name}': {nearest(name, choices(package, default))}")
+    place = _modules(package).get(module_name)
+    if place is not None:
+        module = importlib.import_module(place)
+        if (attribute or default) in _offers(module, default):
+            return getattr(module, attribute or default)
+    raise UserError(f"unknown name '{name}': {nearest(name, choices(package, default))}")
 
 
 def _external(name: str) -> Any:
@@ -93,7 +90,7 @@ def _external(name: str) -> Any:
         raise UserError(f"cannot import '{name}': {error}") from error
 
 
-def check_arguments(key: str, function: Callable, arguments: Mapping[str, Any]) -> None:
+def check_arguments(key: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
     """Checks values of a config against the annotations of the function that takes them.
 
     Args:
@@ -102,41 +99,13 @@ def check_arguments(key: str, function: Callable, arguments: Mapping[str, Any]) 
       arguments: those that the function does not know, or has no plain type for, are left alone.
 
     Raises:
-      UserError: a value is of another type than its annotation.
+      UserError: a value is of another type than its annotation, or out of its bounds.
     """
     try:
-        hints = typing.get_type_hints(inspect.unwrap(function))
+        hints = typing.get_type_hints(inspect.unwrap(function), include_extras=True)
     except (AttributeError, NameError, TypeError):  # of somebody else's function
         return
     for name, value in arguments.items():
-        schema.check(
-            {f"{key}.{name}": value}, "", schema.table({f"{key}.{name}": _type(hints.get(name))})
-        )
-
-
-_PLAIN: dict[Any, schema.Schema] = {
-    bool: schema.BOOLEAN,
-    int: schema.integer(),
-    float: schema.number(),
-    str: schema.TEXT,
-    type(None): {"type": "null"},
-}
-
-
-def _type(hint: Any) -> schema.Schema:
-    """The schema of an annotation; that of anything where it is none of the plain types."""
-    if hint in _PLAIN:
-        return _PLAIN[hint]
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (tuple, list, Sequence) and inner:
-        exact = origin is tuple and inner[-1] is not ...
-        most = {"maxItems": len(inner), "minItems": len(inner)} if exact else {}
-        same = len({*inner} - {...}) == 1
-        return {**schema.array(_type(inner[0]) if same else schema.ANYTHING), **most}
-    if origin in (types.UnionType, typing.Union):
-        parts = [_type(part) for part in inner]
-        if all(isinstance(part.get("type"), str) for part in parts):
-            return {k: v for part in parts for k, v in part.items()} | {
-                "type": [part["type"] for part in parts]
-            }
-    return schema.ANYTHING
+        key_of = f"{key}.{name}"
+        wanted = schema_of(hints.get(name, Any))
+        schema.check({key_of: value}, "", schema.table({key_of: wanted}))

@@ -12,12 +12,12 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -33,11 +33,7 @@ log = logging.getLogger("flowad_jax")
 
 @dataclass(frozen=True)
 class Devices:
-    """The devices that share a run's batches.
-
-    Attributes:
-      mesh: of one axis; None for a single device, on which nothing has to be placed.
-    """
+    """The devices that share a run's batches; a single one has no mesh and places nothing."""
 
     mesh: Mesh | None = None
 
@@ -46,49 +42,50 @@ class Devices:
         """How many there are, on all hosts."""
         return self.mesh.size if self.mesh else 1
 
-    @cached_property
-    def _rows(self) -> NamedSharding:
-        assert self.mesh is not None
-        return NamedSharding(self.mesh, PartitionSpec(DATA))
-
-    def everywhere(self, tree: Tree) -> Tree:
+    def replicate(self, tree: Tree) -> Tree:
         """Puts the same arrays on every device; all hosts must have the same."""
         if self.mesh is None:
             return tree
         place = NamedSharding(self.mesh, PartitionSpec())
         if jax.process_count() == 1:
             return jax.device_put(tree, place)
-        return jax.tree.map(partial(_copied, place=place), tree)
 
-    def split(self, tree: Tree, batch_size: int) -> Tree:
+        def copied(leaf: Any) -> jax.Array:
+            if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                return jax.random.wrap_key_data(copied(jax.random.key_data(leaf)))
+            return jax.make_array_from_process_local_data(place, np.asarray(leaf))
+
+        return jax.tree.map(copied, tree)
+
+    def shard_batch(self, tree: Tree, batch_size: int) -> Tree:
         """Gives every device its rows of a batch; a single one gets what it computes with later.
 
         Args:
-          tree: arrays whose first axis are rows, of this host's part of the batch; None stays.
+          tree: arrays whose first axis are rows, of this host's part of the batch.
           batch_size: images of the whole batch; arrays may have a multiple of as many rows, like
-            clean images and below them their synthetic versions.
+            normal images and below them their synthetic versions.
         """
         if self.mesh is None:
             return tree
+        rows = NamedSharding(self.mesh, PartitionSpec(DATA))
         if jax.process_count() == 1:
-            return jax.device_put(tree, self._rows)
-        return jax.tree.map(partial(self._join, size=batch_size // jax.process_count()), tree)
+            return jax.device_put(tree, rows)
+        size, stacked = batch_size // jax.process_count(), PartitionSpec(None, DATA)
+        place = NamedSharding(self.mesh, stacked)
+        flat = jax.jit(lambda x: x.reshape(-1, *x.shape[2:]), out_shardings=rows)
+
+        def joined(part: Any) -> jax.Array:
+            """A global array of all hosts' parts; what is stacked in a part stays stacked."""
+            part = np.asarray(part).reshape(len(part) // size, size, *part.shape[1:])
+            return flat(jax.make_array_from_process_local_data(place, part))
+
+        return jax.tree.map(joined, tree)
 
     def send(self, array: Any) -> jax.Array:
-        """Starts to move an array to the device, unless `split` has done so."""
+        """Starts to move an array to the device, unless `shard_batch` has done so."""
         return jax.device_put(array) if self.mesh is None else array
 
-    def _join(self, part: Any, size: int) -> jax.Array:
-        """A global array of the parts of all hosts; what is stacked in a part stays stacked."""
-        assert self.mesh is not None
-        part = np.asarray(part)
-        stacked = part.reshape(len(part) // size, size, *part.shape[1:])
-        place = NamedSharding(self.mesh, PartitionSpec(None, DATA))
-        joined = jax.make_array_from_process_local_data(place, stacked)
-        flat = jax.jit(lambda x: x.reshape(-1, *x.shape[2:]), out_shardings=self._rows)
-        return flat(joined)
-
-    def spread(self, minibatches: Tree) -> Tree:
+    def shard_minibatches(self, minibatches: Tree) -> Tree:
         """Keeps the rows (n_steps, n, ...) of every gradient step on all devices.
 
         Without it every device would compute every step whole: the same result, and no faster.
@@ -98,14 +95,14 @@ class Devices:
         place = NamedSharding(self.mesh, PartitionSpec(None, DATA))
 
         def constrain(leaf: jax.Array) -> jax.Array:
-            keys = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            keys = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
             if keys or leaf.ndim < 2 or leaf.shape[1] % self.count:
                 return leaf
             return jax.lax.with_sharding_constraint(leaf, place)
 
         return jax.tree.map(constrain, minibatches)
 
-    def by_rows(self, function: Callable[[Tree, Tree], Tree]) -> Callable[[Tree, Tree], Tree]:
+    def shard_rows(self, function: Callable[[Tree, Tree], Tree]) -> Callable[[Tree, Tree], Tree]:
         """Lets every device compute ``function(variables, rows)`` of its own rows alone."""
         if self.mesh is None:
             return function
@@ -113,13 +110,6 @@ class Devices:
         return jax.shard_map(
             function, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec(DATA), check_vma=False
         )
-
-
-def _copied(leaf: Any, place: NamedSharding) -> jax.Array:
-    """A global array of what every host has whole."""
-    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(_copied(jax.random.key_data(leaf), place))
-    return jax.make_array_from_process_local_data(place, np.asarray(leaf))
 
 
 ALONE = Devices()
@@ -164,7 +154,7 @@ def gather(array: Any) -> np.ndarray:
     return np.asarray(array)
 
 
-def any_host(value: int) -> int:
+def max_over_hosts(value: int) -> int:
     """The largest of the numbers that all hosts have: what one of them was told, all know."""
     if jax.process_count() == 1:
         return value
@@ -196,10 +186,10 @@ def initialise(address: str | None, hosts: int | None, number: int | None) -> No
     """Joins the other hosts of a job; call it before anything is computed.
 
     Args:
-      address: ``"host:port"`` of host 0; None where the cluster says it (SLURM, Open MPI, GKE,
-        Cloud TPU).
-      hosts: how many there are; None as above.
-      number: of this one, from 0; None as above.
+      address: ``"host:port"`` of host 0; None, as for the others, where the cluster says it
+        (SLURM, Open MPI, GKE, Cloud TPU).
+      hosts: how many there are.
+      number: of this one, from 0.
 
     Raises:
       UserError: the others cannot be found.

@@ -1,17 +1,14 @@
-"""JSON files that somebody else may have written: read, bounded and checked in one place.
+"""JSON that somebody else may have written: read, bounded and checked in one place.
 
     POINT = table({"x": number(), "y": number(low=0)}, optional={"label": TEXT})
     point = read(folder / "point.json", POINT, "delete it, and it is computed anew")
-    rows = read_lines(folder / "points.jsonl", POINT, "remove that line")
-    point = parse(text, "the header of points.npz", POINT, "convert again")
 
-What these functions return has the shape that the schema describes. Anything else is a `UserError`
-of one line that names the file, the key and the remedy: text that is no JSON or no UTF-8, a folder
-or a pipe in place of the file, a file above `LIMIT`, nesting deeper than `DEPTH`, the same key
-twice, NaN, infinity or a number beyond 64 bits, a missing key, a value of the wrong type or out of
-range. A schema stands beside the code that writes the file. It is a plain JSON Schema, of which
-`integer`, `number`, `array`, `table` and `nullable` make the usual parts; a ``description``
-replaces the words in which a value is refused ("must be ...").
+What does not have the shape of the schema is a `UserError` of one line that names the file, the key
+and the remedy: text that is no JSON or no UTF-8, a folder or a pipe in place of the file, a file
+above `LIMIT`, nesting deeper than `DEPTH`, the same key twice, NaN, infinity or a number beyond 64
+bits, a missing key, a value of the wrong type or out of range. A schema stands beside the code that
+writes the file. It is a plain JSON Schema; a ``description`` replaces the words in which a value is
+refused ("must be ...").
 """
 
 from __future__ import annotations
@@ -40,9 +37,22 @@ BOOLEAN: Schema = {"type": "boolean"}
 ANYTHING: Schema = {}
 
 
+class _Bounds(dict[str, Any]):
+    """A part of a schema that may stand in an annotation, which Python has to hash."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(self.items()))
+
+
+def within(low: float | None = None, high: float | None = None) -> Schema:
+    """The bounds of a number, without its type."""
+    bounds = (("minimum", low), ("maximum", high))
+    return _Bounds({k: v for k, v in bounds if v is not None})
+
+
 def integer(low: int | None = None, high: int | None = None) -> Schema:
     """A whole number in [low, high]."""
-    return {"type": "integer", **_bounds(low, high)}
+    return {"type": "integer", **within(low, high)}
 
 
 def number(
@@ -50,7 +60,7 @@ def number(
 ) -> Schema:
     """A finite number in [low, high], or greater than ``above``."""
     exclusive = {} if above is None else {"exclusiveMinimum": above}
-    return {"type": "number", **exclusive, **_bounds(low, high)}
+    return {"type": "number", **exclusive, **within(low, high)}
 
 
 def array(item: Schema, least: int = 0, most: int | None = None) -> Schema:
@@ -64,13 +74,7 @@ def table(
     optional: Mapping[str, Schema] | None = None,
     others: bool | Schema = True,
 ) -> Schema:
-    """An object.
-
-    Args:
-      required: keys that must be there.
-      optional: keys that may be there.
-      others: whether there may be more keys, or what their values must be.
-    """
+    """An object; ``others`` says whether it may have more keys, or what their values must be."""
     return {
         "type": "object",
         "required": list(required),
@@ -99,16 +103,7 @@ def read(path: str | Path, schema: Schema, remedy: str) -> Any:
 
 
 def read_lines(path: str | Path, schema: Schema, remedy: str) -> list[Any]:
-    """Reads a file of JSON lines; a last line that a crash cut off is left out.
-
-    Args:
-      path: as for `read`.
-      schema: of every line.
-      remedy: as for `read`.
-
-    Raises:
-      UserError: as for `read`; the message has the number of the line.
-    """
+    """Reads a file of JSON lines, see `read`; a last line that a crash cut off is left out."""
     *lines, last = _bytes(Path(path), remedy).split(b"\n")
     rows = [
         parse(line, f"{path} line {number}", schema, remedy)
@@ -123,24 +118,16 @@ def read_lines(path: str | Path, schema: Schema, remedy: str) -> list[Any]:
 
 
 def parse(text: str | bytes, source: str | Path, schema: Schema, remedy: str) -> Any:
-    """Reads JSON that is at hand; ``source`` is what messages call it.
-
-    Raises:
-      UserError: it is no JSON, or not what the schema describes.
-    """
+    """Reads JSON that is at hand, see `read`; ``source`` is what messages call it."""
     value = _load(text, source, remedy)
     check(value, source, schema, remedy)
     return value
 
 
 def check(value: Any, source: str | Path, schema: Schema, remedy: str = "") -> None:
-    """Raises a UserError where a value is not what the schema describes.
+    """Raises a `UserError` where a value, of tuples too, is not what the schema describes.
 
-    Args:
-      value: tables, lists, tuples, strings, numbers, booleans and None.
-      source: what holds it, for the message; empty for the config of a command.
-      schema: what it must be.
-      remedy: ends the message; may be empty.
+    Without a ``source`` the message speaks of the config of a command.
     """
     error = next(_Validator(schema).iter_errors(value), None)
     if error is not None:
@@ -163,22 +150,20 @@ def _load(text: str | bytes, source: str | Path, remedy: str) -> Any:
     return value
 
 
-def _is_integer(checker: Any, value: Any) -> bool:
+def _is_integer(_: Any, value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(checker: Any, value: Any) -> bool:
-    return _is_integer(checker, value) or (isinstance(value, float) and math.isfinite(value))
-
-
-def _is_array(checker: Any, value: Any) -> bool:
-    return isinstance(value, list | tuple)
 
 
 _Validator = validators.extend(
     Draft202012Validator,
     type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
-        {"integer": _is_integer, "number": _is_number, "array": _is_array}
+        {
+            "integer": _is_integer,
+            "number": lambda _, value: (
+                _is_integer(_, value) or (isinstance(value, float) and math.isfinite(value))
+            ),
+            "array": lambda _, value: isinstance(value, list | tuple),
+        }
     ),
 )
 _TYPES = {
@@ -239,10 +224,6 @@ _REPR.maxstring = _REPR.maxother = 80
 
 def _short(value: Any) -> str:
     return _REPR.repr(value)
-
-
-def _bounds(low: float | None, high: float | None) -> Schema:
-    return {k: v for k, v in (("minimum", low), ("maximum", high)) if v is not None}
 
 
 def _bytes(path: Path, remedy: str) -> bytes:

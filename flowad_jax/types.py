@@ -1,8 +1,7 @@
-"""The few records that travel between the parts of the package.
+"""The records that travel between the parts of the package, without behaviour.
 
-Everything here is a plain tuple or dataclass without behaviour. Symbols used in shapes:
-B images, H x W pixels, h x w positions of a feature map, C channels, L scales, N fibre rows.
-jax is imported for annotations only, so that data loading does not pay for it.
+Symbols in shapes: B images, H x W pixels, h x w positions of a feature map, C channels, L scales,
+N rows. jax is imported for annotations only, so that data loading does not pay for it.
 """
 
 from __future__ import annotations
@@ -19,21 +18,23 @@ Tree = Any  # a pytree of arrays
 
 
 class Batch(NamedTuple):
-    """Images as the encoder wants them, with what is known about each.
+    """Images on their way to the flows, with what is known about each.
 
     Attributes:
-      image: (B, H, W, 3) float32, normalised with the encoder's mean and std; None where the
-        encoder's feature maps travel beside the batch.
+      maps: the encoder's L feature maps (B, h, w, C) float32; empty before the encoder has run.
+      image: (B, H, W, 3) float32, normalised with the encoder's mean and std; None behind the
+        encoder, unless the method needs it.
       mask: (B, H, W) bool, true on defects, real or synthetic.
-      label: (B,) int32, 0 for good and 1 for anomalous.
-      weight: (B,) float32, 0 for rows that count for nothing: they pad the last batch, or no
-        synthetic anomaly came about.
+      label: (B,) int32, 0 for normal and 1 for anomalous.
+      weight: (B,) float32, 0 for rows excluded from losses and scores: they pad the last batch, or
+        synthesis made nothing of them.
     """
 
-    image: Any
-    mask: Any
-    label: Any
-    weight: Any
+    maps: tuple[Any, ...] = ()
+    image: Any = None
+    mask: Any = None
+    label: Any = None
+    weight: Any = None
 
 
 class Published(NamedTuple):
@@ -103,11 +104,11 @@ class Aux(NamedTuple):
     """What a loss function returns beside the loss.
 
     Attributes:
-      constants: new values of the groups that the phase updates, such as running statistics.
+      buffers: new values of the mutable groups, such as running statistics.
       metrics: scalars to report, by name.
     """
 
-    constants: dict[str, Tree]
+    buffers: dict[str, Tree]
     metrics: dict[str, Any]
 
 
@@ -115,21 +116,20 @@ class Phase(NamedTuple):
     """A run of gradient steps on one group of parameters.
 
     Attributes:
-      trains: names of the parameter groups that receive gradients.
-      loss_fn: ``(params of those groups, constants of the groups in updates, minibatch) ->
-        (scalar loss, Aux)``.
+      param_groups: names of the parameter groups that receive gradients.
+      loss_fn: ``(params of those groups, buffers of mutable groups, minibatch) -> (loss, Aux)``.
       minibatches: pytree whose leaves are (n_steps, n, ...).
       active: (n_steps,) bool; a step that is not active changes nothing.
       dimensions: reported losses are divided by it, gradients are not.
-      updates: names of the groups of constants that every step replaces.
+      mutable: names of the groups of buffers that every step replaces, by `Aux.buffers`.
     """
 
-    trains: tuple[str, ...]
+    param_groups: tuple[str, ...]
     loss_fn: Callable[[Tree, Tree, Tree], tuple[jax.Array, Aux]]
     minibatches: Tree
     active: jax.Array
     dimensions: int = 1
-    updates: tuple[str, ...] = ()
+    mutable: tuple[str, ...] = ()
 
 
 class Calibration(NamedTuple):
@@ -138,10 +138,13 @@ class Calibration(NamedTuple):
     Attributes:
       scale_max: (L,) largest log-likelihood per dimension of each scale.
       map_max: () or (K,) largest value of the summed likelihood map, or of each of K such maps.
+      form: () number of the formula for image scores, where a method has had several; stored, so
+        that a detector keeps the one that its thresholds are of.
     """
 
     scale_max: Any
     map_max: Any
+    form: Any = 0
 
 
 class Scores(NamedTuple):
@@ -163,28 +166,28 @@ class Method:
     """One published system as pure functions.
 
     Attributes:
-      init: ``(rng, maps) -> {"params": {group: tree}, "constants": {group: tree}}``.
-      phases: ``(constants, maps, batch, rng) -> tuple of Phase`` for one image batch.
-      log_probs: ``(variables, maps) -> L maps (B, h, w)`` on the device.
+      init: ``(rng, batch) -> {"params": {group: tree}, "buffers": {group: tree}}``; of the batch
+        only the shapes matter.
+      phases: ``(buffers, batch, rng) -> tuple of Phase``, the gradient steps of one batch.
+      log_probs: ``(variables, batch) -> L maps (B, h, w)`` on the device.
       calibrate: ``(log_probs of normal images, image size) -> Calibration``.
       aggregate: ``(log_probs, image size, calibration or None) -> Scores``; None is the form of
         the paper, without constants from normal images.
       published: name of that form, e.g. ``"transductive"``.
-      learns_from: what a training batch holds: ``"normal"`` images; ``"pairs"``, all normal images
+      batch_kind: what a training batch holds: ``"normal"`` images; ``"pairs"``, all normal images
         and below them, row by row, what synthesis made of each; or ``"mixture"``, images of which
         synthesis has changed some, with masks.
-      sees_images: whether the encoder's input (B, H, W, 3) follows its feature maps as the last
-        map.
+      needs_image: whether it needs `Batch.image` beside the feature maps.
     """
 
-    init: Callable[[jax.Array, tuple[jax.Array, ...]], dict[str, Tree]]
-    phases: Callable[..., tuple[Phase, ...]]
-    log_probs: Callable[[Mapping[str, Tree], tuple[jax.Array, ...]], tuple[jax.Array, ...]]
+    init: Callable[[jax.Array, Batch], dict[str, Tree]]
+    phases: Callable[[dict[str, Tree], Batch, jax.Array], tuple[Phase, ...]]
+    log_probs: Callable[[Mapping[str, Tree], Batch], tuple[jax.Array, ...]]
     calibrate: Callable[..., Calibration]
     aggregate: Callable[..., Scores]
     published: str
-    learns_from: str = "normal"
-    sees_images: bool = False
+    batch_kind: str = "normal"
+    needs_image: bool = False
 
 
 class TrainState(NamedTuple):
@@ -194,12 +197,12 @@ class TrainState(NamedTuple):
       step: () int32, image batches seen.
       params: trained parameters by group.
       opt_state: optimizer state by group.
-      constants: tensors without gradients by group: permutations, running statistics.
+      buffers: tensors without gradients by group: permutations, running statistics.
       rng: key from which every step folds its own.
     """
 
     step: Any
     params: dict[str, Tree]
     opt_state: dict[str, Tree]
-    constants: dict[str, Tree]
+    buffers: dict[str, Tree]
     rng: Any

@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from peers import encoders
 
-POOLS: dict[str, Any] = {
-    "none": lambda x: x,
+POOLS: dict[str | None, Any] = {
+    None: lambda x: x,
     "avg": lambda x: functional.avg_pool2d(x, 3, 2, 1),
     "max": lambda x: functional.max_pool2d(x, 3, 2, 1),
 }
@@ -22,7 +22,7 @@ class Frozen(nn.Module):
     """Stages one after the other; some of their outputs are the feature maps."""
 
     def __init__(
-        self, stages: Sequence[nn.Module], taps: Sequence[int], pool: str, layer_norm: bool
+        self, stages: Sequence[nn.Module], taps: Sequence[int], pool: str | None, layer_norm: bool
     ):
         """Keeps the stages up to the last tap; for the options see section ``encoder``."""
         super().__init__()

@@ -1,25 +1,29 @@
 """Every recipe names things that exist and builds its method without running it."""
 
-import dataclasses
 import importlib
 import inspect
 import re
-import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
+from ml_collections import config_dict
 
-from configs import datasets, methods, synthesis
-from configs.base import base
 from flowad_jax import lookup
-from flowad_jax import synthesis as library
-from flowad_jax.encoders.pooling import pooled
-from flowad_jax.encoders.taps import choose_taps, spread
+from flowad_jax.canvas import Canvas
+from flowad_jax.data import sources
+from flowad_jax.data.sets import csv
+from flowad_jax.detector import config_schema
+from flowad_jax.encoders.taps import choose_taps, pooled, spread
 from flowad_jax.errors import UserError
-from flowad_jax.synthesis import cutpaste, mixture, nsa
-from flowad_jax.training import config_schema
+from flowad_jax.methods import msflow
+from flowad_jax.recipes.base import _PUBLISHED as published
+from flowad_jax.recipes.base import base
+from flowad_jax.settings import sections, spelling
+from flowad_jax.settings.__main__ import page as settings_page
+from flowad_jax.synthesis import nsa
+from flowad_jax.types import Batch
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 DEVIATIONS = CONFIGS.parent / "docs" / "deviations.md"
@@ -28,45 +32,46 @@ FILES = {
     for path in sorted(CONFIGS.rglob("*.py"))
 }
 RECIPES = [name for name, text in FILES.items() if "def get_config" in text]
+METHODS = lookup.choices("flowad_jax.methods")
 MENDED = [name for name, text in FILES.items() if "import mended" in text]
 
 
 def recipe(name):
-    return importlib.import_module(f"configs.{name}".replace("/", "."))
+    return importlib.import_module(f"flowad_jax.recipes.{name}".replace("/", "."))
 
 
 def map_shapes(config):
     """What the encoder of a recipe hands to its method; nothing is computed."""
     encoder = config.encoder
     family, variant = encoder.name.split(".")
-    spec = importlib.import_module(f"flowad_jax.encoders.{family}").SPECS[variant]
+    spec = importlib.import_module(f"flowad_jax.encoders.families.{family}").SPECS[variant]
     taps = choose_taps(spec, encoder.taps, encoder.strides)
     options = {} if encoder.padding is None else {"padding": encoder.padding}
-    module = lookup.find("flowad_jax.encoders", encoder.name)(taps=taps, **options)
+    module = lookup.find("flowad_jax.encoders.families", encoder.name)(taps=taps, **options)
     image = image_shape(config)
     variables = jax.eval_shape(module.init, jax.random.key(0), image)
     return jax.eval_shape(pooled(module.apply, encoder.pool), variables, image)
 
 
 def image_shape(config):
-    side = config.data.category_sizes.get(config.data.category, config.data.image_size)
-    return jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    size = config.data.category_sizes.get(config.data.category or "", config.data.image_size)
+    return jax.ShapeDtypeStruct((1, *Canvas.of(size).shape, 3), jnp.float32)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe_builds(name):
     module = recipe(name)
     config = module.get_config()
-    assert f"--config=configs/{name}.py" in module.__doc__
-    data_set = sys.modules[lookup.find("flowad_jax.data", config.data.name).__module__]
-    known = getattr(data_set, "CATEGORIES", (config.data.category,))
-    assert {config.data.category, *config.data.category_sizes} <= set(known)
-    lookup.find("flowad_jax.training", config.train.schedule.name)
+    assert f"flowad train --config={name}" in module.__doc__
+    known = sources.dataset_card(config.data.name).categories
+    used = {config.data.category or "", *config.data.category_sizes}
+    assert used <= set(known or used)
+    lookup.find("flowad_jax.training.schedules", config.train.schedule.name)
     arguments = config.method.to_dict()
     method = lookup.find("flowad_jax.methods", arguments.pop("name"))(**arguments)
     assert config.eval.scoring in ("calibrated", method.published)
-    maps = map_shapes(config) + (image_shape(config),) * method.sees_images
-    variables = jax.eval_shape(method.init, jax.random.key(0), maps)
+    batch = Batch(map_shapes(config), image_shape(config))
+    variables = jax.eval_shape(method.init, jax.random.key(0), batch)
     scales = len(config.encoder.taps or config.encoder.strides)
     assert len(variables["params"]) >= scales
 
@@ -82,14 +87,14 @@ def test_a_short_name_is_a_paper_recipe_mended(name):
     named = {*documented, "method.legacy", "synthesis.jitter"}
     module = recipe(name)
     published = module.published
-    assert published.__name__.startswith(f"configs.papers.{name}_")
+    assert published.__name__.startswith(f"flowad_jax.recipes.papers.{name}_")
     assert "mended" in module.__doc__
-    assert f"{published.__name__.replace('.', '/')}.py" in module.__doc__
+    assert f"recipe papers/{published.__name__.rpartition('.')[2]}." in module.__doc__
     config, theirs = module.get_config(), flat(published.get_config())
     plain = flat(base(config.method.name, config.data.name))
     for key, value in flat(config).items():
         mends = key.startswith(("method.", "synthesis.")) or key in (
-            *("data.holdout", "data.drop_last", "data.train_filter", "eval.scoring"),
+            *("data.holdout", "data.drop_last", "eval.scoring"),
         )
         assert value == (plain[key] if mends else theirs[key]), key
     assert {key for key in theirs if flat(config)[key] != theirs[key]} <= named
@@ -100,7 +105,7 @@ def test_a_short_name_is_a_paper_recipe_mended(name):
 def test_every_system_and_set_of_the_papers_has_a_mended_recipe():
     """But for those whose encoder or set has a recipe of another name outside of the papers."""
     papers = {"_".join(name.split("/")[1].split("_")[:2]) for name in RECIPES if "papers/" in name}
-    assert papers - set(MENDED) == {"cflow_stc", "msflow_magnetic"}
+    assert papers - set(MENDED) == {"cflow_stc", "msflow_stc", "msflow_magnetic"}
 
 
 def test_pooling_halves_the_maps_of_a_recipe():
@@ -117,15 +122,15 @@ def test_pooling_halves_the_maps_of_a_recipe():
 def distinct_encoders():
     """One encoder of each shape: what methods make of a map depends on nothing else."""
     specs = {}
-    for encoder in lookup.choices("flowad_jax.encoders"):
+    for encoder in lookup.choices("flowad_jax.encoders.families"):
         family, variant = encoder.split(".")
-        spec = importlib.import_module(f"flowad_jax.encoders.{family}").SPECS[variant]
+        spec = importlib.import_module(f"flowad_jax.encoders.families.{family}").SPECS[variant]
         specs.setdefault((spec.channels, spec.strides), spec)
     return sorted(specs.values(), key=lambda spec: spec.name)
 
 
 @pytest.mark.parametrize("spec", distinct_encoders(), ids=lambda spec: spec.name)
-@pytest.mark.parametrize("name", methods._SECTIONS)
+@pytest.mark.parametrize("name", METHODS)
 def test_every_method_fits_every_encoder(name, spec):
     """The MSFlow reference, for one, only runs with a single encoder."""
     wanted = base(name).encoder.strides
@@ -138,79 +143,137 @@ def test_every_method_fits_every_encoder(name, spec):
         arguments["blocks"] = arguments["blocks"][: len(taps)]
     method = lookup.find("flowad_jax.methods", arguments.pop("name"))(**arguments)
     size = 4 * max(spec.strides)
-    maps = [
+    maps = tuple(
         jax.ShapeDtypeStruct((1, side, side, spec.channels[tap]), jnp.float32)
         for tap in taps
         for side in [size // spec.strides[tap]]
-    ]
-    image = [jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)] * method.sees_images
+    )
+    batch = Batch(maps, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
     latents = jax.eval_shape(
-        lambda maps: method.log_probs(method.init(jax.random.key(0), maps), maps), maps + image
+        lambda batch: method.log_probs(method.init(jax.random.key(0), batch), batch), batch
     )
     assert [z.shape for z in latents] == [m.shape[:-1] for m in maps]
 
 
-def test_every_data_set_and_method_has_its_defaults():
-    assert set(datasets._OPTIONS) == set(lookup.choices("flowad_jax.data"))
-    assert set(methods._SECTIONS) == set(lookup.choices("flowad_jax.methods"))
-
-
-@pytest.mark.parametrize("name", datasets._OPTIONS)
-def test_data_options_are_the_defaults_of_the_code(name):
-    """The recipe shows them; the code must not mean something else by leaving them out."""
-    build = lookup.find("flowad_jax.data", name)
-    assert base("cflow", name).data.options.to_dict() == build.__kwdefaults__
-
-
-@pytest.mark.parametrize("family", [nsa, cutpaste, mixture])
-def test_synthesis_options_are_the_defaults_of_the_code(family):
-    name = family.__name__.rpartition(".")[2]
-    options = base("ssnf", anomalies=name).synthesis.to_dict()
-    for key in ("name", "mask_threshold", "lenders", "unchanged_as_negative"):
-        del options[key]
-    given = {key: value for key, value in options.items() if value is not None}
-    if family is nsa:
-        assert (given.pop("dataset"), given.pop("category")) == ("", "")
-        unset = options.keys() - given.keys() - {"dataset", "category"}
-        assert unset == {field.name for field in dataclasses.fields(library.Constants)}
-    assert given == dataclasses.asdict(family.Settings())
-
-
 def test_a_method_brings_its_own_anomalies():
-    names = {method: base(method).synthesis.name for method in methods._SECTIONS}
-    assert names == {"cflow": "", "msflow": "", "sanflow": "mixture", "ssnf": "nsa"}
-    assert set(synthesis._OPTIONS) == {"", *(kind.partition(".")[0] for kind in library.KINDS)}
+    names = {method: base(method).synthesis.name for method in METHODS}
+    assert names == {"cflow": None, "msflow": None, "sanflow": "mixture", "ssnf": "nsa"}
 
 
-@pytest.mark.parametrize("name", methods._SECTIONS)
-def test_method_options_are_the_defaults_of_the_code(name):
-    arguments = base(name).method.to_dict()
-    build = lookup.find("flowad_jax.methods", arguments.pop("name"))
-    assert arguments == {n: p.default for n, p in inspect.signature(build).parameters.items()}
+CALLS = [
+    *(("method", name) for name in METHODS),
+    *(("data.options", name) for name in lookup.choices("flowad_jax.data.sets")),
+    *(("synthesis", name) for name in lookup.choices("flowad_jax.synthesis")),
+    *(("train.schedule", name) for name in lookup.choices("flowad_jax.training.schedules")),
+    *((name, None) for name in ("", "sweep", "data", "encoder", "synthesis", "train", "eval")),
+]
 
 
-@pytest.mark.parametrize("name", methods._SCHEDULES)
-def test_schedule_options_are_arguments_of_the_code(name):
-    """The run gives the rest; defaults of the code are those of the method it is named after."""
-    arguments = base(name).train.schedule.to_dict()
-    schedule = arguments.pop("name")
-    parameters = inspect.signature(lookup.find("flowad_jax.training", schedule)).parameters
-    given = {"learning_rate", "epochs", "steps_per_epoch"}
-    assert set(parameters) == given | set(arguments)
-    defaults = {n: p.default for n, p in parameters.items() if p.default is not p.empty}
-    if schedule == f"schedules.{name}":
-        assert defaults == {n: arguments[n] for n in defaults}
+@pytest.mark.parametrize(("key", "name"), CALLS)
+def test_a_section_has_every_parameter_with_its_default_and_meaning(key, name):
+    made, known = sections.section(key, name), sections.parameters(key, name)
+    assert {*made} - {"name"} == {*known} - {"name"}
+    for word, parameter in known.items():
+        if word != "name":
+            assert made.to_dict()[word] == parameter.default
+        assert parameter.meaning, f"{key}.{word}: no docstring says what it means"
+        kind = made.get_type(word)
+        assert kind in (bool, int, float, str, tuple, object, config_dict.ConfigDict), word
 
 
-@pytest.mark.parametrize("name", methods._SECTIONS)
-def test_published_values_are_keys_that_differ(name):
-    """A misspelt key would be new; a value that is base.py's own would be noise."""
-    config = base(name)
-    other = base("cflow")
-    for key, value in methods.published(name).items():
-        section, entry = key.split(".")
-        assert config[section][entry] == value
-        assert other[section][entry] != value
+def test_defaults_are_those_of_the_functions():
+    assert (
+        base("msflow").method.blocks == inspect.signature(msflow.build).parameters["blocks"].default
+    )
+    assert base("cflow", "tfds:csv").data.options.table == csv.build.__kwdefaults__["table"]
+    assert base("ssnf").synthesis.draws == nsa.Settings().draws
+    assert base("ssnf").synthesis.texture is None  # that of the category
+    assert base("ssnf").train.schedule.eta_min == 1e-6
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_published_values_differ_from_the_defaults(name):
+    """A misspelt key would be new; a value that is the default would be noise."""
+    config, other = config_schema.flatten(base(name).to_dict()), base("cflow").to_dict()
+    for key, value in published.get(name, {}).items():
+        assert config[key] == value
+        assert config_schema.flatten(other)[key] != value
+
+
+def test_a_name_brings_the_options_that_belong_to_it():
+    config = base("cflow", "folder")
+    config.data.options.masks, config.data.options.normal = "none", "ok"
+    config.lock()
+    sections.choose(config, "data.options", "csv")
+    assert config.data.name == "csv"
+    assert config.data.options.to_dict() == csv.build.__kwdefaults__ | {"masks": "none"}
+    sections.choose(config, "data.options", "mvtec")
+    assert config.data.options.to_dict() == {"masks": "none", "mask_threshold": 0}
+    sections.choose(config, "synthesis", "cutpaste.scar")
+    assert (config.synthesis.name, config.synthesis.degrees) == ("cutpaste.scar", 45.0)
+    config.train.schedule.sub_epochs = 3
+    sections.choose(config, "train.schedule", "schedules.msflow")
+    assert (config.train.schedule.sub_epochs, config.train.schedule.gamma) == (3, 0.33)
+    config_schema.check(config)
+    with pytest.raises(UserError, match="did you mean 'csv'"):
+        sections.choose(config, "data.options", "cvs")
+
+
+def test_the_page_of_all_keys_is_current():
+    page = (CONFIGS.parent / "docs" / "configuration.md").read_text(encoding="utf-8")
+    command = "python -m flowad_jax.settings --write=docs/configuration.md"
+    assert page == settings_page(), f"write it anew: {command}"
+
+
+OLD = {
+    "data": {"root": "", "category": "", "few_shot": 0},
+    "encoder": {"pool": "none"},
+    "synthesis": {"name": "", "lenders": ""},
+    "method": {"fibre_steps": 0},
+    "train": {"clip_norm": 0.0, "stack": ()},
+    "sweep": {"seeds": (), "encoders": ()},
+    "cache": {"memory_mb": 0, "folder": ""},
+}
+
+
+def test_old_spellings_of_unset_are_read_as_none():
+    config, untouched = base("cflow"), base("cflow").to_dict()
+    config.update(OLD)
+    config_schema.check(config)
+    assert config.to_dict() == untouched
+    written = {key: value | OLD.get(key, {}) for key, value in untouched.items() if key in OLD}
+    assert spelling.read_stored(untouched | written) == untouched
+
+
+def test_keys_of_version_0_1_are_read_from_stored_configs():
+    stored = base("sanflow").to_dict()
+    stored["data"] |= {"train_filter": "bilinear", "share_sharpening": False}
+    stored["train"]["plan_memory"], stored["eval"]["top"] = False, 0.05
+    del stored["synthesis"]["legacy"]
+    for key in ("fit", "fold", "synthetic_test"):  # which it did not know
+        del stored["data"][key]
+    again = spelling.read_stored(stored)
+    assert again["synthesis"]["legacy"] is True
+    assert "train_filter" in stored["data"]  # which is not changed
+    expected = base("sanflow")
+    expected.synthesis.legacy = True
+    assert again == expected.to_dict()
+    stored["eval"]["image_score"] = "top"
+    assert spelling.read_stored(stored)["eval"]["image_score"] == "0.05"
+    stored["data"]["train_filter"] = ""
+    assert spelling.read_stored(stored)["synthesis"]["legacy"] is False
+    assert spelling.read_stored({"synthesis": {"legacy_shift": True}}) == {
+        "synthesis": {"legacy": True}
+    }
+    for key, value in (("train_filter", "nearest"), ("share_sharpening", True)):
+        with pytest.raises(UserError, match=f"^data.{key}={value!r}: this version has no such"):
+            spelling.read_stored({"data": {"filter": "lanczos", key: value}})
+
+
+@pytest.mark.parametrize("shape", [None, 3, "x", [1], {"name": {"a": 1}}])
+def test_sections_of_a_wrong_shape_are_left_to_the_schema(shape):
+    stored = dict.fromkeys(("data", "synthesis", "train", "eval", "method"), shape)
+    assert spelling.read_stored(stored) == stored
 
 
 def test_a_recipe_is_locked():

@@ -17,7 +17,7 @@ from flowad_jax.encoders import architecture, verify
 
 ROOT = Path(__file__).parents[1]
 MATHS = ROOT / "docs" / "maths.md"
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 METHODS = sorted(p for p in (ROOT / "flowad_jax" / "methods").glob("*.py") if p.stem[0] != "_")
 
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
@@ -108,29 +108,18 @@ def test_maths_survives_markdown():
         assert not re.search(r"\\[^a-zA-Z]", formula), f"${formula}$ would lose a backslash"
 
 
-def test_recipes_in_commands_exist():
-    programs = [*ROOT.glob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
-    named = {
-        recipe
-        for document in [*DOCUMENTS, *programs]
-        for recipe in re.findall(r"--config=([\w/.]+\.py)", document.read_text(encoding="utf-8"))
-    }
-    assert named
-    assert [recipe for recipe in sorted(named) if not (ROOT / recipe).is_file()] == []
-
-
 def test_the_table_of_encoders_is_what_its_command_prints():
-    readme = encoder_table.README.read_text(encoding="utf-8")
+    page = encoder_table.PAGE.read_text(encoding="utf-8")
     rows = encoder_table.table(encoder_parity.read(encoder_table.PARITY))
-    assert rows in readme, "run: python -m benchmarks.encoder_table --write"
-    assert encoder_table.filled(readme, rows) == readme
+    assert rows in page, "run: python -m benchmarks.encoder_table --write"
+    assert encoder_table.filled(page, rows) == page
 
 
 def test_the_tables_of_performance_are_what_their_command_prints():
-    readme = performance_table.README.read_text(encoding="utf-8")
+    page = performance_table.PAGE.read_text(encoding="utf-8")
     sections = performance_table.text(performance_table.read())
     wanted = "run: python -m benchmarks.performance.table --write"
-    assert performance_table.filled(readme, sections) == readme, wanted
+    assert performance_table.filled(page, sections) == page, wanted
 
 
 def test_every_encoder_was_compared_with_pytorch():
@@ -162,7 +151,7 @@ def test_the_table_counts_parameters_as_the_network_has_them(name):
         ("rate", True),
         ("Adam", True),
         ("Adam.eps", True),
-        ("Adam.rest", True),
+        ("Adam.idle_step", True),
         ("LIMITS", True),
         ("rest", False),
         ("Adam.rate", False),
@@ -178,7 +167,7 @@ def test_defines(symbol, there):
             "def rate(step): return step",
             "class Adam:",
             "    eps: float = 1e-8",
-            "    def rest(self): pass",
+            "    def idle_step(self): pass",
         ]
     )
     assert defines(source, symbol) is there

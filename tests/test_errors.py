@@ -5,7 +5,8 @@ import pickle
 
 import pytest
 
-from flowad_jax import arguments, cli, errors
+from flowad_jax import arguments, errors
+from flowad_jax.cli import scripts
 from flowad_jax.weights import layout
 
 HOSTILE = {
@@ -19,8 +20,8 @@ HOSTILE = {
     "null": "a\0b\x7f",
     "backspace": "good\b\b\b\bevil",
     "tag": "a\U000e0041\U000e0042b",
-    "long": "a" * 100_000,
-    "long and hidden": "\x1b" * 10_000,
+    "long": "a" * 20_000,
+    "long and hidden": "\x1b" * 5_000,
 }
 
 
@@ -37,7 +38,7 @@ def test_messages_are_safe_to_show(name, capsys):
     assert str(error).endswith(": mend it")
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
     shows(str(layout.ConversionError(HOSTILE[name], [HOSTILE[name]] * 5, [], [])))
-    for fail in (lambda text: cli.fail(1, text), arguments.Parser("x", None).fail):
+    for fail in (arguments.Parser("x", None).error, arguments.Parser("x", None).fail):
         with pytest.raises(SystemExit):
             fail(HOSTILE[name])
         line = capsys.readouterr().err
@@ -49,7 +50,7 @@ def test_messages_are_safe_to_show(name, capsys):
 @pytest.mark.parametrize("name", HOSTILE)
 def test_log_lines_are_safe_to_show(name):
     record = logging.LogRecord("flowad_jax", logging.INFO, "", 0, "see %s", (HOSTILE[name],), None)
-    shows(cli._OneLine("%(message)s").format(record))
+    shows(scripts.OneLineFormatter("%(message)s").format(record))
 
 
 @pytest.mark.parametrize("name", HOSTILE)

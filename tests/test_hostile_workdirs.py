@@ -5,44 +5,32 @@ Every mutation goes through all doors that read it: load, evaluate, predict and 
 
 import json
 import os
+import shutil
 import sys
+from contextlib import contextmanager
 from functools import partial
 
 import pytest
 
 import flowad_jax
-from configs.base import base
 from flowad_jax import lookup, synthesis
 from flowad_jax.data import sources
+from flowad_jax.detector import workdir
 from flowad_jax.doctor import workdir as doctor
 from flowad_jax.errors import UserError
-from flowad_jax.serving import command
-from flowad_jax.training import summary, sweep, workdir
-from flowad_jax.training.loop import train
-from tests.conftest import write_image
+from flowad_jax.inference import job
+from flowad_jax.sweep import runner
+from flowad_jax.training import rescore
+from tests.crafted_configs import KEYS, SHAPES
+from tests.data.layouts import write_stc
 
 MODULE = "somebody_elses"  # importing it, or calling a function of it, leaves a mark
 
 
 @pytest.fixture(scope="module", name="run")
-def _run(tmp_path_factory):
-    """The folder of a finished run; every test leaves it as it was."""
-    root = tmp_path_factory.mktemp("hostile")
-    for index in range(6):
-        write_image(root / "images" / "train" / "good" / f"{index}.png", index)
-    for kind in ("good", "spot"):
-        write_image(root / "images" / "test" / kind / "0.png", 9, defect=kind == "spot")
-    config = base("cflow", "folder")
-    config.data.root, config.data.image_size = str(root / "images"), 32
-    config.data.holdout, config.data.workers = 0.4, 0
-    config.encoder.name = "efficientnet_lite.efficientnet_lite_tiny"
-    config.encoder.weights, config.encoder.strides = "random", (4, 8)
-    config.method.blocks, config.method.condition, config.method.fibre_size = 1, 4, 16
-    config.train.epochs, config.train.batch_size, config.eval.batch_size = 1, 4, 4
-    config.train.plan_memory = False
-    config.eval.pictures_per_kind, config.eval.report_images = 0, 0
-    train(config, root / "run")
-    return root / "run"
+def _run(tiny_run, tmp_path_factory):
+    """A copy of a finished run; every test leaves it as it was."""
+    return shutil.copytree(tiny_run[0] / "run", tmp_path_factory.mktemp("hostile") / "run")
 
 
 @pytest.fixture(name="mark")
@@ -62,7 +50,7 @@ def _mark(tmp_path, monkeypatch):
 
 
 @pytest.fixture(name="doors")
-def _doors(run, tmp_path):
+def _doors(run, tiny_run, tmp_path):
     """Functions that open the run; each raises what is refused."""
 
     def examine():
@@ -71,12 +59,12 @@ def _doors(run, tmp_path):
             assert str(section).count("\n") == len(section.facts) + 2 * len(section.problems)
             raise UserError("; ".join(section.problems[0]))
 
-    image = str(run.parent / "images" / "test" / "good" / "0.png")
-    job = command.Job(str(run), [image], str(tmp_path / "found"))
+    image = str(tiny_run[0] / "images" / "test" / "good" / "0.png")
+    args = job.PredictArgs(str(run), [image], str(tmp_path / "found"))
     return {
         "load": lambda: flowad_jax.load(run),
-        "evaluate": lambda: summary.evaluate_workdir(run),
-        "predict": lambda: command.run(job),
+        "evaluate": lambda: rescore.evaluate_workdir(run),
+        "predict": lambda: job.run(args),
         "doctor": examine,
     }
 
@@ -94,57 +82,21 @@ def refusals(doors):
     return said
 
 
-class written:
+@contextmanager
+def written(file, content):
     """While open, a file of the run holds something else."""
-
-    def __init__(self, file, content):
-        self._file, self._content = file, content
-
-    def __enter__(self):
-        self._before = self._file.read_bytes() if self._file.exists() else None
-        self._file.write_bytes(self._content)
-
-    def __exit__(self, *_):
-        self._file.unlink()
-        if self._before is not None:
-            self._file.write_bytes(self._before)
+    before = file.read_bytes() if file.exists() else None
+    file.write_bytes(content)
+    try:
+        yield
+    finally:
+        file.unlink()
+        if before is not None:
+            file.write_bytes(before)
 
 
-SHAPES = {
-    "nothing": b"",
-    "half": b'{"seed": 0, "data": {"na',
-    "no UTF-8": b'{"seed": "\xff\xfe"}',
-    "null": b"null",
-    "truth": b"true",
-    "number": b"7",
-    "text": b'"os:system"',
-    "list": b"[]",
-    "rows": b"[1, [2], null]",
-    "table": b"{}",
-    "other table": b'{"runs": {"columns": []}, "columns": {"last": 3}, "kind": "eval"}',
-    "deep lists": b"[" * 50_000 + b"]" * 50_000,
-    "deep tables": b'{"data": ' * 5_000 + b"1" + b"}" * 5_000,
-    "NaN": b'{"seed": NaN, "step": Infinity, "columns": {"last": {"image_auroc": NaN}}}',
-    "huge": b'{"seed": 1' + b"0" * 6000 + b"}",
-    "twice": b'{"seed": 1, "seed": 2}',
-    "control": b'{"seed": "\\u0000\\u001b[31m\\n"}',
-}
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_a_config_of_another_shape(run, doors, shape):
-    with written(run / "config.json", SHAPES[shape]):
-        said = refusals(doors)
-    assert said.keys() == doors.keys()
-    assert all("config.json" in text for text in said.values())
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_a_ledger_of_another_shape(run, doors, shape):
-    with written(run / "sweep.json", SHAPES[shape]):
-        said = refusals(doors | {"evaluate all": lambda: sweep.evaluate(run)})
-    assert said.keys() >= doors.keys()
-    assert all("sweep.json" in text for text in said.values())
+# Which doors read a file; all of them the others.
+READERS = {"metrics.jsonl": ("evaluate", "doctor"), "results.json": ("doctor",)}
 
 
 @pytest.fixture(name="sound_config")
@@ -153,73 +105,34 @@ def _sound_config(monkeypatch):
     monkeypatch.setattr(doctor, "_usable", lambda *_: None)
 
 
-@pytest.mark.usefixtures("sound_config")
 @pytest.mark.parametrize("shape", SHAPES)
-def test_metrics_of_another_shape(run, doors, shape):
-    rows = (run / "metrics.jsonl").read_bytes()
-    with written(run / "metrics.jsonl", SHAPES[shape] + b"\n" + rows):
-        said = refusals({name: doors[name] for name in ("evaluate", "doctor")})
-        assert (run / "metrics.jsonl").read_bytes().endswith(rows)
-    assert said.keys() == {"evaluate", "doctor"}
-    assert all("metrics.jsonl line 1" in text for text in said.values())
+@pytest.mark.parametrize("name", ["config.json", "sweep.json"])
+def test_a_config_or_ledger_of_another_shape(run, doors, name, shape):
+    with written(run / name, SHAPES[shape]):
+        several = {"evaluate all": lambda: runner.evaluate(run)} if name == "sweep.json" else {}
+        said = refusals(doors | several)
+    assert said.keys() >= doors.keys()
+    assert all(name in text for text in said.values())
 
 
 @pytest.mark.usefixtures("sound_config")
 @pytest.mark.parametrize("shape", SHAPES)
-def test_results_of_another_shape(run, doors, shape):
-    with written(run / "results.json", SHAPES[shape]):
-        said = refusals({"doctor": doors["doctor"]})
-    assert "results.json" in said["doctor"]
-    assert "eval.py --workdir=" in said["doctor"]
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [("metrics.jsonl", "metrics.jsonl line 1"), ("results.json", "flowad eval --workdir=")],
+)
+def test_rows_or_results_of_another_shape(run, doors, name, where, shape):
+    rows = (run / name).read_bytes() if name == "metrics.jsonl" else b""
+    with written(run / name, SHAPES[shape] + b"\n" * bool(rows) + rows):
+        said = refusals({door: doors[door] for door in READERS[name]})
+        assert (run / name).read_bytes().endswith(rows)
+    assert said.keys() == set(READERS[name])
+    assert all(name in text and where in text for text in said.values())
 
 
 def test_results_and_metrics_are_not_needed_to_predict(run, doors):
     with written(run / "results.json", b"[]"), written(run / "metrics.jsonl", b"[]\n"):
         assert not refusals({name: doors[name] for name in ("load", "predict")})
-
-
-SECTIONS = ("seed", "data", "synthesis", "encoder", "method", "train", "cache", "eval", "sweep")
-VALUES = {
-    "data.image_size": (10**9, 0, -32, 32.0, "32", None, True, [32]),
-    "data.category_sizes": ({"part": 0}, {"a.b": 32}, {"": 10**9}, {"x": "y"}),
-    "data.category": (None, 7, ["part"], "a\nb", "x\0", "../../..", "\ud800"),
-    "data.root": (None, 7, "a\0b", "/dev/zero", "\ud800/x"),
-    "data.norm": (None, "\x1b[2J", {"mean": 0}),
-    "data.filter": (0, "none"),
-    "data.holdout": ("all", None, [0.1], 1e300),
-    "data.options": ({"masks": 7}, {"white": []}, {"unknown": 1}, {"__class__": 1}, {"lock": 1}),
-    "data.options.normal": (["good"], None, 3),
-    "encoder.strides": (None, [], ["4"], [[4]], {"a": 1}, 4, [10**9]),
-    "encoder.taps": ("1", [1.5], [-1], [10**9], [[1]]),
-    "encoder.weights": (None, 3, ["random"], "a\0b", "/dev/zero", ".", "\udcff"),
-    "encoder.padding": (3, "mirror", ["zeros"]),
-    "encoder.unknown": (1,),
-    "encoder.lock": (1,),
-    "encoder.layer_norm": (1, "yes"),
-    "method.blocks": (10**9, -1, "8", None, [1], 1.5, {"a": 1}),
-    "method.condition": (10**9, -4, "4", 6),
-    "method.fibre_size": (10**12, 0, "x"),
-    "method.clamp": ("x", None, [1.0], 1e300),
-    "method.unknown": (1,),
-    "method.items": (1,),
-    "method/a.b": (1,),
-    "train.epochs": (10**12, 0, -1, "1", None),
-    "train.batch_size": (0, -4, 10**9, "4"),
-    "train.learning_rate": (0, -1.0, "x", None),
-    "train.unknown": (1,),
-    "eval.batch_size": (0, -1, 10**9, 1.5, None),
-    "eval.false_alarm_rate": (0, 2, "x", None),
-    "eval.top": (-1, 2, "x"),
-    "eval.image_score": ("mean", None, 3),
-    "eval.scoring": ("paper", None),
-    "precision": ("float8", None, 7),
-    "seed": (-1, 2**63, 1.5, "0", None, True),
-}
-KEYS = [(key, value) for key, values in VALUES.items() for value in values] + [
-    (section, value)
-    for section in (*SECTIONS, "data.options", "train.schedule", "data.category_sizes")
-    for value in (None, [], "text", {"name": None})
-]
 
 
 def changed(run, key, value):
@@ -236,7 +149,7 @@ def changed(run, key, value):
 @pytest.fixture(name="agreeing")
 def _agreeing(monkeypatch):
     """Whoever forges a config forges the one in its checkpoint, too."""
-    monkeypatch.setattr(workdir, "_of_state", lambda path: None)
+    monkeypatch.setattr(workdir, "first_difference", lambda *_: None)
 
 
 @pytest.mark.usefixtures("agreeing")
@@ -268,7 +181,7 @@ def test_names_of_the_config_import_nothing(run, doors, mark, key):
     looked_up = {  # by what, where loading does not need it
         "data.name": sources.find,
         "synthesis.name": synthesis.make,
-        "train.schedule.name": partial(lookup.find, "flowad_jax.training"),
+        "train.schedule.name": partial(lookup.find, "flowad_jax.training.schedules"),
     }
     for name in tricks:
         with written(run / "config.json", changed(run, key, name)):
@@ -279,7 +192,7 @@ def test_names_of_the_config_import_nothing(run, doors, mark, key):
                 assert f"would import {plain.partition(':')[0]} and" in said["load"]
                 assert "--allow_import=" in said["doctor"]
             elif key in looked_up:
-                with pytest.raises(UserError, match="unknown"):
+                with pytest.raises(UserError, match=r"unknown|choices are|did you mean"):
                     looked_up[key](name)
             else:
                 assert refusals({"load": doors["load"]}), name
@@ -296,6 +209,24 @@ def test_a_call_with_the_arguments_of_the_config_is_never_made(run, doors, tmp_p
         said = refusals(doors)
     assert said.keys() == doors.keys()
     assert not target.exists()
+
+
+@pytest.mark.parametrize("name", ["stc", "stc.build"])
+def test_a_stored_config_decodes_no_video(run, tmp_path, name):
+    write_stc(tmp_path / "stc")
+    target, path = tmp_path / "made", tmp_path / "theirs"
+    config = json.loads((run / "config.json").read_text())
+    config["data"] |= {"name": name, "root": str(tmp_path / "stc"), "category": "01"}
+    config["data"]["options"] = {"frames": str(target), "decode": True}
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="lacks the frames of 2 videos"):
+        rescore.evaluate_workdir(path)
+    assert "lacks the frames of 2 videos" in str(doctor.examine(str(path)))
+    assert not target.exists()
+    assert [item.name for item in (tmp_path / "stc" / "shanghaitech" / "training").iterdir()] == [
+        "videos"
+    ]
 
 
 @pytest.mark.usefixtures("agreeing")
@@ -321,8 +252,7 @@ def test_what_is_no_file_never_blocks(run, doors, name, kind):
         file.rename(kept)
     os.mkfifo(file) if kind == "pipe" else file.mkdir()
     try:
-        used = {"metrics.jsonl": ("evaluate", "doctor"), "results.json": ("doctor",)}
-        said = refusals({door: doors[door] for door in used.get(name, doors)})
+        said = refusals({door: doors[door] for door in READERS.get(name, doors)})
     finally:
         file.rmdir() if kind == "folder" else file.unlink()
         if exists:
@@ -336,4 +266,4 @@ def test_runs_of_a_ledger_lie_below_it(tmp_path, folder):
     entry = {"folder": folder, "category": "", "encoder": "e", "seed": 0, "fault": ""}
     (tmp_path / "sweep.json").write_text(json.dumps({"runs": [entry | {"status": "done"}]}))
     with pytest.raises(UserError, match=r"sweep\.json: runs\.0\.folder=.* below the workdir"):
-        sweep.evaluate(tmp_path)
+        runner.evaluate(tmp_path)

@@ -12,15 +12,17 @@ from contextlib import contextmanager
 
 import pytest
 
+from flowad_jax.detector import workdir
 from flowad_jax.errors import UserError
 from flowad_jax.lock import FILE, owning
-from flowad_jax.training import summary, sweep, workdir
+from flowad_jax.sweep import runner
+from flowad_jax.training import rescore
 from flowad_jax.training.loop import train
 
 HOLD = """
 import sys
 from flowad_jax.lock import owning
-folder, sys.argv = sys.argv[1], ["train.py", "--workdir=some where"]
+folder, sys.argv = sys.argv[1], ["flowad train", "--workdir=some where"]
 with owning(folder):
     print("here", flush=True)
     sys.stdin.read()
@@ -56,7 +58,7 @@ def test_the_second_one_is_told_who_has_it_and_a_kill_frees_it(tmp_path):
 
         told = refused(folder, take)
         assert f"process {other.pid} on {os.uname().nodename} since 2" in told
-        assert "(train.py '--workdir=some where')" in told
+        assert "(flowad train '--workdir=some where')" in told
         other.send_signal(signal.SIGKILL)
         other.wait()
         with owning(folder):  # at once
@@ -74,11 +76,11 @@ def test_a_folder_is_free_after_its_owner(tmp_path):
 
 
 def test_whatever_writes_into_a_workdir_asks_first(tiny_config, tmp_path):
-    path = workdir.claim(tmp_path / "run", tiny_config)
+    path = workdir.create_workdir(tmp_path / "run", tiny_config)
     with held(path):
         before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
         refused(path, lambda: train(tiny_config, path))
-        refused(path, lambda: summary.evaluate_workdir(path))
+        refused(path, lambda: rescore.evaluate_workdir(path))
         assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before
 
 
@@ -88,15 +90,15 @@ def test_runs_within_several_have_owners_too(tiny_config, image_root, tmp_path, 
     tiny_config.data.category, tiny_config.train.stack = "other,part", stack
     path = tmp_path / "several"
     with held(path):
-        refused(path, lambda: sweep.run(tiny_config, path))
+        refused(path, lambda: runner.run(tiny_config, path))
     with held(path / "other"), held(path / "part"):
-        found = sweep.run(tiny_config, path)
+        found = runner.run(tiny_config, path)
     for run in found["runs"]:
         assert run["fault"].startswith(f"{path / run['folder']} is in use by process")
     ledger = path / workdir.LEDGER
     ledger.write_text(ledger.read_text().replace('"failed"', '"done"'))
     with held(path):
-        refused(path, lambda: sweep.evaluate(path))
+        refused(path, lambda: runner.evaluate(path))
 
 
 def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, caplog):

@@ -3,12 +3,11 @@
 import importlib
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
-from flowad_jax import lookup
+from flowad_jax.data import sources
 from flowad_jax.encoders import architecture
 
 PAPERS = Path(__file__).parents[1] / "configs" / "papers"
@@ -26,7 +25,7 @@ MAPS = {"wide_resnet": (512, 1024, 2048), "resnet18": (128, 256, 512), "mobilene
 
 
 def recipe(name):
-    return importlib.import_module(f"configs.papers.{name}")
+    return importlib.import_module(f"flowad_jax.recipes.papers.{name}")
 
 
 def means(name):
@@ -90,8 +89,7 @@ def test_a_table_has_every_category_and_its_mean(entry):
     columns = dict(entry["columns"])
     mean = columns.pop("mean")
     data = recipe(entry["recipe"]).get_config().data.name
-    module = sys.modules[lookup.find("flowad_jax.data", data).__module__]
-    assert set(columns) == set(module.CATEGORIES)
+    assert set(columns) == set(sources.dataset_card(data).categories)
     for metric, value in mean.items():
         own = sum(row[metric] for row in columns.values()) / len(columns)
         assert own == pytest.approx(value, abs=0.06), metric

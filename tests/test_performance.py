@@ -1,4 +1,4 @@
-"""The programs behind the README's comparison with PyTorch: what is counted, kept and shown."""
+"""The programs behind the docs' comparison with PyTorch: what is counted, kept and shown."""
 
 import json
 

@@ -12,8 +12,8 @@ from benchmarks.performance.contest import told
 from benchmarks.performance.jax_side import JaxSide
 from benchmarks.performance.jobs import JOBS
 from benchmarks.performance.workers import recipe
-from flowad_jax.training import state
-from flowad_jax.training.model import build_model
+from flowad_jax.detector import state
+from flowad_jax.detector.model import build_model
 
 pytestmark = pytest.mark.live
 OPTIONS = argparse.Namespace(precision="float32", freia="0.2", compile_mode="default")
@@ -60,7 +60,7 @@ def test_pytorch_gives_maps_of_our_shapes_and_trains_what_we_train(torch, method
     config = small(method)
     side, model = torch_side(config), build_model(config)
     variables = state.variable_shapes(model)
-    ours = jax.eval_shape(model.method.log_probs, variables, model.feature_shapes)
+    ours = jax.eval_shape(model.method.log_probs, variables, model.batch_shapes)
     for job, images in (("infer", 3), ("infer one", 1)):
         theirs = called(side, job)
         assert [x.shape for x in theirs] == [(images, *x.shape[1:]) for x in ours]
@@ -99,7 +99,7 @@ def test_frozen_encoders_give_maps_of_our_shapes(torch, name, more):
     network = frozen.build(config.encoder.to_dict(), taps, 64)
     with torch.no_grad():
         maps = network(torch.randn(1, 3, 64, 64))
-    ours = build_model(config).feature_shapes
+    ours = build_model(config).batch_shapes.maps
     assert [(1, *x.shape[2:], x.shape[1]) for x in maps] == [x.shape for x in ours]
     for x in maps:  # the recipe normalises
         np.testing.assert_allclose(x.var(1, unbiased=False).numpy(), 1, rtol=0.02)

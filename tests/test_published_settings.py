@@ -5,17 +5,20 @@ The facts are those of the authors' programs: read there, in their logs, or meas
 
 import importlib
 import inspect
+import json
 from pathlib import Path
 
 import pytest
 
 from flowad_jax import lookup
+from flowad_jax.detector import config_schema, workdir
+from flowad_jax.errors import UserError
 from flowad_jax.methods import sanflow
-from flowad_jax.training import config_schema, schedules
+from flowad_jax.training import schedules
 
 ALL = {
     "data.holdout": 0.0,  # all normal images train
-    "data.few_shot": 0,
+    "data.few_shot": None,
     "data.repeat": 1,
     "data.filter": "lanczos",
     "train.weight_decay": 0.0,
@@ -30,22 +33,21 @@ CFLOW = ALL | {
     "data.rotation_degrees": 5.0,
     "data.sharpen": 0.0,
     "data.drop_last": True,
-    "data.train_filter": "",
     "data.norm": "encoder",
     "encoder.strides": (8, 16, 32),
-    "encoder.pool": "none",
-    "synthesis.name": "",
+    "encoder.pool": None,
+    "synthesis.name": None,
     "method.condition": 128,
     "method.blocks": 8,
     "method.clamp": 1.9,
     "method.permutation": "soft",
     "method.fibre_size": 256,
-    "method.fibre_steps": 0,
+    "method.fibre_steps": None,
     "method.objective": "log_sigmoid",
     "train.epochs": 200,  # 25 meta epochs of 8
     "train.batch_size": 32,
     "train.learning_rate": 2e-4,
-    "train.clip_norm": 0.0,
+    "train.clip_norm": None,
     "train.adam_idle": "decay",
     "train.schedule.name": "schedules.cflow",
     "train.schedule.sub_epochs": 8,
@@ -55,13 +57,13 @@ CFLOW = ALL | {
 }
 SANFLOW = CFLOW | {
     "data.rotation_degrees": 0.0,
-    "data.train_filter": "bilinear",
     "synthesis.name": "mixture",
     "synthesis.kinds": ("normal", "rectangle", "circle", "scar"),
     "synthesis.jitter": 0.1,  # one strength a run, drawn from 0 to 0.2
     "synthesis.jitter_per_sample": False,
+    "synthesis.legacy": True,  # training images are resized bilinearly
     "synthesis.mask_threshold": 0.0,  # any share of a blend makes a pixel anomalous
-    "synthesis.lenders": "",
+    "synthesis.lenders": None,
     "method.condition": 512,
     "method.permutation": "hard",
     "method.prior_p": 11.0,
@@ -90,12 +92,11 @@ MSFLOW = ALL | {
     "data.rotation_degrees": 0.0,
     "data.sharpen": 0.0,
     "data.drop_last": False,
-    "data.train_filter": "",
     "data.norm": "encoder",
     "encoder.strides": (4, 8, 16),
     "encoder.pool": "avg",
     "encoder.padding": "reflect",
-    "synthesis.name": "",
+    "synthesis.name": None,
     "method.condition": 64,
     "method.blocks": (2, 5, 8),
     "method.clamp": 1.9,
@@ -119,15 +120,13 @@ SSNF = ALL | {
     "data.image_size": 448,
     "data.rotation_degrees": 0.0,
     "data.sharpen": 0.5,
-    "data.share_sharpening": False,
     "data.drop_last": False,
-    "data.train_filter": "",
     "data.norm": "encoder",
     "encoder.name": "cait.cait_m48_448",
     "encoder.taps": (40,),
-    "encoder.pool": "none",
+    "encoder.pool": None,
     "synthesis.name": "nsa",
-    "synthesis.dataset": "",  # the constants of the category at hand
+    "synthesis.dataset": None,  # the constants of the category at hand
     "synthesis.gamma": (2, 0.05, 0.03),
     "synthesis.resize": True,
     "synthesis.shift": True,
@@ -136,7 +135,7 @@ SSNF = ALL | {
     "synthesis.draws": 200,
     "synthesis.filter_scale": 1.0,
     "synthesis.retries": 0,
-    "synthesis.legacy_shift": True,
+    "synthesis.legacy": True,
     "synthesis.unchanged_as_negative": True,
     "method.blocks": 10,
     "method.hidden": 128,
@@ -149,7 +148,7 @@ SSNF = ALL | {
     "method.cap_dimensions": 768 * 28 * 28,
     "method.positive_weight": "switch",
     "method.score": "density",
-    "method.top": 0.0,
+    "method.top": None,
     "method.sigmoid": False,
     "train.epochs": 500,
     "train.batch_size": 16,
@@ -157,7 +156,7 @@ SSNF = ALL | {
     "train.adam_eps": 1e-4,
     "train.weight_decay": 1e-5,
     "train.decay": "l2",
-    "train.clip_norm": 0.0,
+    "train.clip_norm": None,
     "train.schedule.name": "schedules.ssnf",
     "train.schedule.t_max": 100,
     "train.schedule.eta_min": 1e-6,
@@ -194,6 +193,16 @@ PUBLISHED = {
         "train.batch_size": 16,
         "train.schedule.milestones": (0.7, 0.9),  # by a third party's notes of the paper
     },
+    "msflow_stc_wide_resnet50_2": MSFLOW
+    | WIDE
+    | RELEASE
+    | {
+        "data.image_size": (256, 384),
+        "data.options.every": 5,
+        "train.epochs": 10,
+        "train.batch_size": 16,
+        "train.schedule.milestones": (0.7, 0.9),
+    },
     **dict.fromkeys(("ssnf_mvtec_cait_m48", "ssnf_btad_cait_m48", "ssnf_dagm_cait_m48"), SSNF),
 }
 
@@ -207,7 +216,7 @@ UNPUBLISHED = {
 
 
 def recipe(name):
-    return importlib.import_module(f"configs.papers.{name}").get_config()
+    return importlib.import_module(f"flowad_jax.recipes.papers.{name}").get_config()
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -219,6 +228,22 @@ def test_a_recipe_has_every_published_value(name):
     assert decisive - published.keys() == UNPUBLISHED[name.split("_")[0]]
 
 
+STORED = json.loads((Path(__file__).parent / "golden" / "configs_0_1.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_a_run_of_before_goes_on_and_is_read_as_the_recipe_of_today(name, tmp_path):
+    """What config.json held when "unset" had many spellings and some keys that are gone."""
+    (tmp_path / "config.json").write_text(json.dumps(STORED[name]))
+    workdir.check(tmp_path, recipe(name))
+    found = config_schema.plain(workdir.load_config(tmp_path))
+    assert found == config_schema.plain(recipe(name))
+    other = STORED[name] | {"train": STORED[name]["train"] | {"epochs": 3}}
+    (tmp_path / "config.json").write_text(json.dumps(other))
+    with pytest.raises(UserError, match=r"another config \(train\.epochs: 3 there"):
+        workdir.check(tmp_path, recipe(name))
+
+
 def test_no_recipe_is_left_out():
     papers = Path(__file__).parents[1] / "configs" / "papers"
     assert {path.stem for path in papers.glob("[a-z]*.py")} == set(PUBLISHED)
@@ -227,14 +252,14 @@ def test_no_recipe_is_left_out():
 def test_the_released_sanflow_is_spelled_out():
     """Each option beside `legacy` says what it does, so that a config can be read as it is."""
     method = recipe("sanflow_mvtec_wide_resnet50_2").method.to_dict()
-    released = sanflow.RELEASED | sanflow.RELEASED_CELLS | {"joint_step": False}
+    released = sanflow.RELEASED | sanflow.RELEASED_STEPS
     assert {key: method[key] for key in released} == released
 
 
 def rates(name, *epochs):
     config = recipe(name)
     arguments = config.train.schedule.to_dict()
-    build = lookup.find("flowad_jax.training", arguments.pop("name"))
+    build = lookup.find("flowad_jax.training.schedules", arguments.pop("name"))
     assert inspect.getmodule(build) is schedules
     train = config.train
     schedule = build(train.learning_rate, train.epochs, steps_per_epoch=1, **arguments)

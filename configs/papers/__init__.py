@@ -2,7 +2,7 @@
 
 Each says what was published and by whom; `published.json` has the same figures by category. They
 are the experiments as the authors' programs ran them, faults included; the same with the faults
-mended lie one folder above, as configs/{system}_{data}.py. All normal training images train, so
+mended lie one folder above, as {system}_{data}. All normal training images train, so
 there are no held-out ones, and no thresholds. Where a program changed after its paper, the recipe
 that ends in `_later` is the later one.
 

@@ -1,9 +1,9 @@
 r"""CFLOW-AD on MVTec AD with MobileNetV3-Large.
 
-python -m flowad_jax.encoders.fetch --arch=mobilenet_v3.mobilenet_v3_large
-python convert_torch_weights.py --arch=mobilenet_v3.mobilenet_v3_large \
+flowad fetch --arch=mobilenet_v3.mobilenet_v3_large
+flowad convert --arch=mobilenet_v3.mobilenet_v3_large \
     --checkpoint=mobilenet_v3_large-8738ca79.pth --output=mobilenet_v3_large.safetensors
-python train.py --config=configs/papers/cflow_mvtec_mobilenet_v3_large.py --workdir=runs/bottle \
+flowad train --config=papers/cflow_mvtec_mobilenet_v3_large --workdir=runs/bottle \
     --config.data.root=/path/to/mvtec --config.data.category=bottle \
     --config.encoder.weights=mobilenet_v3_large.safetensors
 
@@ -14,14 +14,14 @@ not at hand. With the released weights of bottle a user measured image AUROC 100
 
 Hardware: a GPU or TPU; the decoders have 2.6 million parameters.
 
-Deviations beside those of all recipes (configs/papers/__init__.py): the image sizes of the released
+Deviations beside those of all recipes (flowad_jax.recipes.papers): the image sizes of the released
 weights were not at hand, so all categories have 256 px, the default of the authors' code. One run.
 25 x 8 = 200 epochs as in the authors' code; their paper says 100.
 """
 
 from ml_collections import config_dict
 
-from configs.papers import _common
+from flowad_jax.recipes.papers import _common
 
 
 def get_config() -> config_dict.ConfigDict:

@@ -1,9 +1,9 @@
 r"""CFLOW-AD on MVTec AD with ResNet-18.
 
-python -m flowad_jax.encoders.fetch --arch=resnet.resnet18
-python convert_torch_weights.py --arch=resnet.resnet18 \
+flowad fetch --arch=resnet.resnet18
+flowad convert --arch=resnet.resnet18 \
     --checkpoint=resnet18-f37072fd.pth --output=resnet18.safetensors
-python train.py --config=configs/papers/cflow_mvtec_resnet18.py --workdir=runs/bottle \
+flowad train --config=papers/cflow_mvtec_resnet18 --workdir=runs/bottle \
     --config.data.root=/path/to/mvtec --config.data.category=bottle \
     --config.encoder.weights=resnet18.safetensors
 
@@ -13,7 +13,7 @@ metric, and its parser averages four runs. Ours: not measured.
 
 Hardware: a GPU or TPU; the decoders have 8.6 million parameters.
 
-Deviations beside those of all recipes (configs/papers/__init__.py): the image sizes that the paper
+Deviations beside those of all recipes (flowad_jax.recipes.papers): the image sizes that the paper
 had with this encoder were not at hand, so all categories have 256 px, the default of the authors'
 code; its Wide-ResNet-50-2 has sizes by category. One run, not four. 25 x 8 = 200 epochs as in the
 authors' code; their paper says 100. The authors' file of weights is resnet18-5c106cde.pth, this is
@@ -22,7 +22,7 @@ torchvision's present one.
 
 from ml_collections import config_dict
 
-from configs.papers import _common
+from flowad_jax.recipes.papers import _common
 
 
 def get_config() -> config_dict.ConfigDict:

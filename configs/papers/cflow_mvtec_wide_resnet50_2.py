@@ -1,9 +1,9 @@
 r"""CFLOW-AD on MVTec AD with Wide-ResNet-50-2, in the image sizes of the authors' commands.
 
-python -m flowad_jax.encoders.fetch --arch=resnet.wide_resnet50_2
-python convert_torch_weights.py --arch=resnet.wide_resnet50_2 \
+flowad fetch --arch=resnet.wide_resnet50_2
+flowad convert --arch=resnet.wide_resnet50_2 \
     --checkpoint=wide_resnet50_2-95faca4d.pth --output=wide_resnet50_2.safetensors
-python train.py --config=configs/papers/cflow_mvtec_wide_resnet50_2.py --workdir=runs/bottle \
+flowad train --config=papers/cflow_mvtec_wide_resnet50_2 --workdir=runs/bottle \
     --config.data.root=/path/to/mvtec --config.data.category=bottle \
     --config.encoder.weights=wide_resnet50_2.safetensors
 
@@ -14,17 +14,17 @@ parser averages four runs. Ours: not measured.
 Hardware: a GPU or TPU; the decoders have 81.6 million parameters, and an image batch of 512 px
 gives 672 gradient steps.
 
-Deviations beside those of all recipes (configs/papers/__init__.py): one run, not four. 25 x 8 = 200
+Deviations beside those of all recipes (flowad_jax.recipes.papers): one run, not four. 25 x 8 = 200
 epochs as in the authors' code; their paper says 100. The sizes per category follow the test
 results: for a comparison that is not about the paper's table use one for all,
 --config.data.category_sizes="{}".
 
---config=configs/papers/cflow_mvtec_wide_resnet50_2.py:screw chooses a category, too.
+--config=papers/cflow_mvtec_wide_resnet50_2:screw chooses a category, too.
 """
 
 from ml_collections import config_dict
 
-from configs.papers import _common
+from flowad_jax.recipes.papers import _common
 
 # Sides of the input in the authors' commands; the other categories have 256.
 SIZES = {"transistor": 128} | dict.fromkeys(

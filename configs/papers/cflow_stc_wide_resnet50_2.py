@@ -1,9 +1,9 @@
 r"""CFLOW-AD on ShanghaiTech Campus with Wide-ResNet-50-2, one camera at a time.
 
-python -m flowad_jax.encoders.fetch --arch=resnet.wide_resnet50_2
-python convert_torch_weights.py --arch=resnet.wide_resnet50_2 \
+flowad fetch --arch=resnet.wide_resnet50_2
+flowad convert --arch=resnet.wide_resnet50_2 \
     --checkpoint=wide_resnet50_2-95faca4d.pth --output=wide_resnet50_2.safetensors
-python train.py --config=configs/papers/cflow_stc_wide_resnet50_2.py --workdir=runs/stc_01 \
+flowad train --config=papers/cflow_stc_wide_resnet50_2 --workdir=runs/stc_01 \
     --config.data.root=/path/to/shanghaitech --config.data.category=01 \
     --config.encoder.weights=wide_resnet50_2.safetensors
 
@@ -11,7 +11,7 @@ Published: the paper's figures for this set were not at hand. Ours: not measured
 
 Hardware: a GPU or TPU; the decoders have 81.6 million parameters.
 
-Deviations beside those of all recipes (configs/papers/__init__.py): the image size that the paper
+Deviations beside those of all recipes (flowad_jax.recipes.papers): the image size that the paper
 had on this set was not at hand, so it is 256 px, the default of the authors' code. 25 x 8 = 200
 epochs as in that code; the paper says 100. Pixels are normalised as there, with means of 0.5 and
 deviations of 0.225.
@@ -19,7 +19,7 @@ deviations of 0.225.
 
 from ml_collections import config_dict
 
-from configs.papers import _common
+from flowad_jax.recipes.papers import _common
 
 
 def get_config() -> config_dict.ConfigDict:

@@ -1,9 +1,9 @@
 r"""MSFlow on MVTec AD with Wide-ResNet-50-2, the paper's release: revision 8fdf1d2 of the code.
 
-python -m flowad_jax.encoders.fetch --arch=resnet.wide_resnet50_2
-python convert_torch_weights.py --arch=resnet.wide_resnet50_2 \
+flowad fetch --arch=resnet.wide_resnet50_2
+flowad convert --arch=resnet.wide_resnet50_2 \
     --checkpoint=wide_resnet50_2-95faca4d.pth --output=wide_resnet50_2.safetensors
-python train.py --config=configs/papers/msflow_mvtec_wide_resnet50_2.py --workdir=runs/bottle \
+flowad train --config=papers/msflow_mvtec_wide_resnet50_2 --workdir=runs/bottle \
     --config.data.root=/path/to/mvtec --config.data.category=bottle \
     --config.encoder.weights=wide_resnet50_2.safetensors
 
@@ -17,7 +17,7 @@ epoch made it is not known. Ours: not measured.
 Hardware: a GPU or TPU; the flows have 99.6 million parameters. A third party's notes of the paper
 name one 2080 Ti.
 
-Deviations beside those of all recipes (configs/papers/__init__.py): batches of 8 as in the code, a
+Deviations beside those of all recipes (flowad_jax.recipes.papers): batches of 8 as in the code, a
 third party's notes of the paper say 16, and falls at 70 and 90 %. The score of an image is the mean
 of its top 3 % of pixels as in the paper; the code had 10 % until September 2023. Transistor has
 256 px, as in the logs.
@@ -25,11 +25,9 @@ of its top 3 % of pixels as in the paper; the code had 10 % until September 2023
 
 from ml_collections import config_dict
 
-from configs.papers import _common
+from flowad_jax.recipes.papers import _common
 
 
 def get_config() -> config_dict.ConfigDict:
-    """A misplaced transistor is a large anomaly, which smaller images show better."""
-    config = _common.msflow("mvtec", "bottle")
-    config.data.category_sizes = {"transistor": 256}
-    return config
+    """The settings of the release."""
+    return _common.msflow("mvtec", "bottle")

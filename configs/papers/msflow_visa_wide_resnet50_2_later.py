@@ -1,9 +1,9 @@
 r"""MSFlow on VisA with Wide-ResNet-50-2, as in the authors' code and log since January 2024.
 
-python -m flowad_jax.encoders.fetch --arch=resnet.wide_resnet50_2
-python convert_torch_weights.py --arch=resnet.wide_resnet50_2 \
+flowad fetch --arch=resnet.wide_resnet50_2
+flowad convert --arch=resnet.wide_resnet50_2 \
     --checkpoint=wide_resnet50_2-95faca4d.pth --output=wide_resnet50_2.safetensors
-python train.py --config=configs/papers/msflow_visa_wide_resnet50_2_later.py \
+flowad train --config=papers/msflow_visa_wide_resnet50_2_later \
     --workdir=runs/candle --config.data.root=/path/to/VisA --config.data.category=candle \
     --config.encoder.weights=wide_resnet50_2.safetensors
 
@@ -16,13 +16,13 @@ AUPRO 95.15; last epoch: 95.31, 98.77 and 93.94. Ours: not measured.
 Hardware: a GPU or TPU; the flows have 99.6 million parameters. A third party's notes of the paper
 name one 2080 Ti.
 
-Deviations beside those of all recipes (configs/papers/__init__.py): none. The root is the raw set
+Deviations beside those of all recipes (flowad_jax.recipes.papers): none. The root is the raw set
 or the one converted to 1cls folders.
 """
 
 from ml_collections import config_dict
 
-from configs.papers import _common
+from flowad_jax.recipes.papers import _common
 
 
 def get_config() -> config_dict.ConfigDict:

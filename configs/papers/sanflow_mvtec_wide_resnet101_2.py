@@ -1,9 +1,9 @@
 r"""SANFlow on MVTec AD with Wide-ResNet-101-2: 320 px, 80 epochs, batches of 4.
 
-python -m flowad_jax.encoders.fetch --arch=resnet.wide_resnet101_2
-python convert_torch_weights.py --arch=resnet.wide_resnet101_2 \
+flowad fetch --arch=resnet.wide_resnet101_2
+flowad convert --arch=resnet.wide_resnet101_2 \
     --checkpoint=wide_resnet101_2-32ee1156.pth --output=wide_resnet101_2.safetensors
-python train.py --config=configs/papers/sanflow_mvtec_wide_resnet101_2.py --workdir=runs/bottle \
+flowad train --config=papers/sanflow_mvtec_wide_resnet101_2 --workdir=runs/bottle \
     --config.data.root=/path/to/mvtec --config.data.category=bottle \
     --config.encoder.weights=wide_resnet101_2.safetensors
 
@@ -12,21 +12,19 @@ authors' repository. Ours: not measured.
 
 Hardware: a GPU or TPU; the decoders have 137.5 million parameters, the encoder 124.8 million.
 
-Deviations beside those of all recipes (configs/papers/__init__.py): the colour jitter's strength,
+Deviations beside those of all recipes (flowad_jax.recipes.papers): the colour jitter's strength,
 drawn once per run there, is the middle of its range; masks are drawn at every visit instead of from
 a bank of 10,000; an image never lends material to itself. The faults of the released code are in,
-by method.legacy; configs/sanflow_mvtec.py is without them. Test images are resized by Lanczos,
+by method.legacy; sanflow_mvtec is without them. Test images are resized by Lanczos,
 training images bilinearly, as there; the epochs and the batch size are those of the authors'
 commands, not of their code's defaults.
 """
 
 from ml_collections import config_dict
 
-from configs.papers import _common
+from flowad_jax.recipes.papers import _common
 
 
 def get_config() -> config_dict.ConfigDict:
     """The settings of the authors' commands."""
-    config = _common.sanflow("mvtec", "bottle", "resnet.wide_resnet101_2")
-    config.data.image_size = 320
-    return config
+    return _common.sanflow("resnet.wide_resnet101_2", image_size=320)

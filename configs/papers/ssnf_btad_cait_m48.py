@@ -1,9 +1,9 @@
 r"""SSNF on BTAD with CaiT-M48: 448 px, 500 epochs, NSA with the authors' constants for BTAD.
 
-python -m flowad_jax.encoders.fetch --arch=cait.cait_m48_448
-python convert_torch_weights.py --arch=cait.cait_m48_448 \
+flowad fetch --arch=cait.cait_m48_448
+flowad convert --arch=cait.cait_m48_448 \
     --checkpoint=M48_448.pth --output=cait_m48_448.safetensors
-python train.py --config=configs/papers/ssnf_btad_cait_m48.py --workdir=runs/btad \
+flowad train --config=papers/ssnf_btad_cait_m48 --workdir=runs/btad \
     --config.data.root=/path/to/BTech_Dataset_transformed --config.data.category=01 \
     --config.encoder.weights=cait_m48_448.safetensors
 
@@ -12,15 +12,15 @@ Published: the paper's figures were not at hand. Ours: not measured.
 Hardware: a GPU or TPU; the part of the encoder that runs has 292 million parameters, the flow 3.5
 million.
 
-Deviations beside those of all recipes (configs/papers/__init__.py): the authors' code stops early,
+Deviations beside those of all recipes (flowad_jax.recipes.papers): the authors' code stops early,
 on the test set, and this does not. Material comes from any other training image, not from the one
 visited before. As there, a failed synthesis is not tried again and trains as an anomaly, and
-patches of odd width are shifted by a column; configs/ssnf_btad.py is without these faults.
+patches of odd width are shifted by a column; ssnf_btad is without these faults.
 """
 
 from ml_collections import config_dict
 
-from configs.papers import _common
+from flowad_jax.recipes.papers import _common
 
 
 def get_config() -> config_dict.ConfigDict:

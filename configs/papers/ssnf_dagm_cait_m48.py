@@ -1,9 +1,9 @@
 r"""SSNF on DAGM 2007 with CaiT-M48: 448 px, 500 epochs, NSA with the authors' constants for DAGM.
 
-python -m flowad_jax.encoders.fetch --arch=cait.cait_m48_448
-python convert_torch_weights.py --arch=cait.cait_m48_448 \
+flowad fetch --arch=cait.cait_m48_448
+flowad convert --arch=cait.cait_m48_448 \
     --checkpoint=M48_448.pth --output=cait_m48_448.safetensors
-python train.py --config=configs/papers/ssnf_dagm_cait_m48.py --workdir=runs/dagm \
+flowad train --config=papers/ssnf_dagm_cait_m48 --workdir=runs/dagm \
     --config.data.root=/path/to/DAGM --config.data.category=Class1 \
     --config.encoder.weights=cait_m48_448.safetensors
 
@@ -12,17 +12,17 @@ Published: the paper's figures were not at hand. Ours: not measured.
 Hardware: a GPU or TPU; the part of the encoder that runs has 292 million parameters, the flow 3.5
 million.
 
-Deviations beside those of all recipes (configs/papers/__init__.py): the authors' code stops early,
+Deviations beside those of all recipes (flowad_jax.recipes.papers): the authors' code stops early,
 on the test set, and this does not. Material comes from any other training image, not from the one
 visited before. As there, a failed synthesis is not tried again and trains as an anomaly, and
-patches of odd width are shifted by a column; configs/ssnf_dagm.py is without these faults. The root
+patches of odd width are shifted by a column; ssnf_dagm is without these faults. The root
 holds the set as it is distributed, or rearranged into train/good and test as the authors' code
 needs it.
 """
 
 from ml_collections import config_dict
 
-from configs.papers import _common
+from flowad_jax.recipes.papers import _common
 
 
 def get_config() -> config_dict.ConfigDict:

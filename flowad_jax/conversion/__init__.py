@@ -1,1 +1,1 @@
-"""Detectors that were trained with PyTorch become workdirs for eval.py and predict.py."""
+"""Detectors that were trained with PyTorch become workdirs for ``flowad predict`` and others."""

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flowad_jax.encoders.export import export_checkpoint
 from flowad_jax.encoders.load import convert_checkpoint
+from flowad_jax.encoders.weight_files import export_checkpoint
 from flowad_jax.weights import store, torch_writer
 
 Say = Callable[[str], None]
@@ -21,7 +21,7 @@ def convert(
     verify: Callable[[Any], dict[str, Any]] | None = None,
     say: Say = print,
 ) -> None:
-    """Converts a PyTorch file and says what came out.
+    """Converts a PyTorch file and says what came out; see `convert_checkpoint`.
 
     Args:
       arch: the encoder's name.
@@ -29,9 +29,6 @@ def convert(
       output: ``.safetensors`` or ``.npz`` file to write; None to write nothing.
       verify: compares with PyTorch and returns what the card says about it, or raises.
       say: takes lines for the user.
-
-    Raises:
-      UserError: see `convert_checkpoint` and `store.save`.
     """
     if output:
         store.check_suffix(Path(output))
@@ -44,20 +41,13 @@ def convert(
     sizes, source = card["sizes"], card["source"]
     what = f"{sizes['tensors']} tensors, {sizes['parameters']:,} parameters, "
     megabytes = f"{sizes['bytes'] / 1e6:.1f} MB, from {source['bytes'] / 1e6:.1f} MB"
-    say(written(output, what + megabytes))
+    say(summary(output, what + megabytes))
 
 
-def back(arch: str, checkpoint: str, output: str | None, say: Say = print) -> None:
+def export(arch: str, checkpoint: str, output: str | None, say: Say = print) -> None:
     """Converts a file of ours back and says what PyTorch will not find in it.
 
-    Args:
-      arch: the encoder's name.
-      checkpoint: a file of ours.
-      output: ``.pth``, ``.pt`` or ``.safetensors`` file to write; None to write nothing.
-      say: takes lines for the user.
-
-    Raises:
-      UserError: see `export_checkpoint` and `torch_writer.write`.
+    ``output`` is a ``.pth``, ``.pt`` or ``.safetensors`` file; None: nothing is written.
     """
     if output:
         torch_writer.check_suffix(Path(output))
@@ -66,9 +56,9 @@ def back(arch: str, checkpoint: str, output: str | None, say: Say = print) -> No
         torch_writer.write(output, tensors)
     say(f"left out, as no tap needs it: {', '.join(left_out)}")
     size = sum(tensor.nbytes for tensor in tensors.values())
-    say(written(output, f"{len(tensors)} tensors, {size / 1e6:.1f} MB"))
+    say(summary(output, f"{len(tensors)} tensors, {size / 1e6:.1f} MB"))
 
 
-def written(output: str | None, what: str) -> str:
+def summary(output: str | None, what: str) -> str:
     """The last line of a conversion."""
     return f"wrote {output}: {what}" if output else f"dry run, nothing was written: {what}"

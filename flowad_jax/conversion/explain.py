@@ -11,17 +11,13 @@ from flax.traverse_util import flatten_dict
 
 from flowad_jax.errors import one_line
 from flowad_jax.weights import detectors, torch_file
-from flowad_jax.weights.detectors import Found
-from flowad_jax.weights.explain import MAX_NAME, aligned
+from flowad_jax.weights.layout import MAX_NAME, aligned
 
 # What becomes of tensors that are not variables as they are, by the end of their name.
 _OTHERWISE = {
-    "w_perm": "permutation, as indices where it only reorders",
-    "w": "permutation, as indices where it only reorders",
+    **dict.fromkeys(("w_perm", "w"), "permutation, as indices where it only reorders"),
     "perm": "permutation, as indices",
-    "w_perm_inv": "not kept: it is the inverse",
-    "w_inv": "not kept: it is the inverse",
-    "perm_inv": "not kept: it is the inverse",
+    **dict.fromkeys(("w_perm_inv", "w_inv", "perm_inv"), "not kept: it is the inverse"),
     "num_batches_tracked": "not kept: a counter of training",
 }
 
@@ -33,9 +29,10 @@ def explained(checkpoint: str | Path) -> str:
       UserError: it cannot be read, or is no detector that we know.
     """
     path = Path(checkpoint)
-    content = torch_file.read(path, foreign=True)
-    found = detectors.recognise(content, path.name)
-    after = sum(leaf.nbytes for leaf in flatten_dict(found.variables).values())
+    content = torch_file.read(path)
+    found = detectors.detect_format(content, path.name)
+    variables = flatten_dict(found.variables, sep="/")
+    after = sum(leaf.nbytes for leaf in variables.values())
     lines = [
         f"{path.name}: a detector of {found.method}, dialect {found.dialect}",
         f"maps of {', '.join(map(str, found.channels))} channels; "
@@ -47,15 +44,8 @@ def explained(checkpoint: str | Path) -> str:
         lines.append(f"encoder: {len(found.encoder)} tensors; see --explain --arch=NAME")
     if found.left_out:
         lines.append(f"left out: {', '.join(found.left_out)}")
-    return "\n".join([*map(one_line, lines), "", *aligned(_rows(found, content))])
-
-
-def _rows(found: Found, content: Any) -> list[tuple[str, ...]]:
     # Variables are views of the file's tensors: the same memory tells which is which.
-    ours = {
-        _address(leaf): ("/".join(path), str(leaf.shape))
-        for path, leaf in flatten_dict(found.variables).items()
-    }
+    ours = {_address(leaf): (name, str(leaf.shape)) for name, leaf in variables.items()}
     inside_encoder = {_address(leaf) for leaf in (found.encoder or {}).values()}
     rows: list[tuple[str, ...]] = [("torch key", "torch shape", "our variable", "our shape")]
     for name, leaf in _tensors(content, "", set()):
@@ -64,11 +54,11 @@ def _rows(found: Found, content: Any) -> list[tuple[str, ...]]:
             continue
         rest = (_OTHERWISE.get(last, "left out"), "")
         rows.append((one_line(name, MAX_NAME), str(leaf.shape), *ours.get(address, rest)))
-    return rows
+    return "\n".join([*map(one_line, lines), "", *aligned(rows)])
 
 
 def _tensors(content: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, np.ndarray]]:
-    """The tensors that stand where `detectors` looks for some: two levels deep.
+    """The tensors that stand where dialects have some: two levels deep.
 
     Each container is looked at once: a file may hold one a million times, or in itself.
     """
@@ -78,9 +68,9 @@ def _tensors(content: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, n
         name = f"{prefix}{key}"
         if isinstance(value, np.ndarray):
             yield name, value
-        elif not isinstance(value, dict | list | tuple) or id(value) in seen:
             continue
-        elif prefix.count(" ") < 2:
+        inner = isinstance(value, dict | list | tuple) and id(value) not in seen
+        if inner and prefix.count(" ") < 2:
             yield from _tensors(value, f"{name} ", seen)
 
 

@@ -6,26 +6,16 @@ from typing import Any, NamedTuple
 
 from ml_collections import config_dict
 
+from flowad_jax.detector import config_schema
 from flowad_jax.encoders import architecture
-from flowad_jax.errors import UserError
-from flowad_jax.training import config_schema
+from flowad_jax.errors import UserError, one_line
 from flowad_jax.types import EncoderSpec
-from flowad_jax.weights.detectors import Found
+from flowad_jax.weights.detectors import TorchDetector, dialects
 
-# The authors' CFLOW-AD takes the blocks of a ViT in this order, the last ones for fewer decoders.
-_CFLOW_VIT = (10, 2, 6)
-# Settings that no tensor shows, where a file was not trained with the published values.
-UNSEEN = {
-    "cflow": ("method.clamp",),
-    "sanflow": ("method.clamp", "method.variance_clip"),
-    "msflow": ("method.clamp", "encoder.pool"),
-    "ssnf": ("method.clamp", "method.heads", "encoder.taps", "encoder.final_norm"),
-    "anomalib": ("method.clamp",),
-}
 _OF_IMAGES = ("data.image_size", "data.norm", "data.filter", "encoder.name", "encoder.weights")
 
 
-class Settled(NamedTuple):
+class MergedSettings(NamedTuple):
     """A recipe that a checkpoint has filled in.
 
     Attributes:
@@ -39,12 +29,8 @@ class Settled(NamedTuple):
     order: tuple[int, ...]
 
 
-def settle(found: Found, recipe: config_dict.ConfigDict) -> Settled:
-    """Puts what a checkpoint settles in the place of what a recipe says.
-
-    Args:
-      found: the checkpoint.
-      recipe: of the same method; it says what images there are and how they are prepared.
+def merge_settings(found: TorchDetector, recipe: config_dict.ConfigDict) -> MergedSettings:
+    """Overrides the recipe's values with those that the checkpoint settles.
 
     Raises:
       UserError: the recipe is of another method, or its encoder has no such maps.
@@ -52,12 +38,16 @@ def settle(found: Found, recipe: config_dict.ConfigDict) -> Settled:
     if recipe.method.name != found.method:
         raise UserError(
             f"--config is a recipe of {recipe.method.name}, but the checkpoint holds a detector of "
-            f"{found.method}: take one such as configs/{found.method}_mvtec.py"
+            f"{found.method}: take one such as --config={found.method}_mvtec"
         )
-    values = {f"method.{name}": value for name, value in found.options.items()}
+    name, backbone = recipe.encoder.name, found.about.get("backbone")
+    if isinstance(backbone, str):
+        if not backbone.isidentifier():  # never a name that would be imported from elsewhere
+            raise UserError(f"the checkpoint names the encoder '{backbone}', which is none")
+        name = f"resnet.{backbone}"
+    values = {f"method.{option}": value for option, value in found.options.items()}
     values["encoder.compute"] = "float32"  # what its flows were trained on
-    name = _encoder_name(found) or recipe.encoder.name
-    values |= _prepared(found, name, recipe)
+    values |= dialects()[found.dialect].encoder_settings(name)
     spec = architecture.find(name).spec
     if taps := _taps(found, spec):
         values["encoder.taps"] = taps
@@ -66,7 +56,7 @@ def settle(found: Found, recipe: config_dict.ConfigDict) -> Settled:
     before = config_schema.flatten(recipe.to_dict())
     replaced = {key: (before[key], new) for key, new in values.items() if before[key] != new}
     order = scale_order(found.dialect, spec, len(found.channels))
-    return Settled(changed(recipe, **values), replaced, order)
+    return MergedSettings(changed(recipe, **values), replaced, order)
 
 
 def changed(config: config_dict.ConfigDict, **values: Any) -> config_dict.ConfigDict:
@@ -77,63 +67,46 @@ def changed(config: config_dict.ConfigDict, **values: Any) -> config_dict.Config
     return copy.lock()
 
 
-def left_to_recipe(found: Found, config: config_dict.ConfigDict) -> dict[str, Any]:
-    """What the checkpoint does not show and the recipe decides, by key."""
-    flat = config_schema.flatten(config.to_dict())
-    settled = {f"method.{name}" for name in found.options}
-    own = f"data.category_sizes.{config.data.category}"
-    keys = (*UNSEEN[found.dialect], *_OF_IMAGES)
-    if own in flat:
-        keys = tuple(own if key == "data.image_size" else key for key in keys)
-    return {key: flat[key] for key in keys if key not in settled}
+def described(found: TorchDetector, merged: MergedSettings) -> str:
+    """What the checkpoint settles, and what it leaves to the recipe, as lines."""
+    settled = {f"method.{name}": value for name, value in found.options.items()}
+    flat = config_schema.flatten(merged.config.to_dict())
+    lines = [f"a detector of {found.method}, dialect {found.dialect}; from the file:"]
+    for key, value in sorted(
+        (settled | {k: new for k, (_, new) in merged.replaced.items()}).items()
+    ):
+        old = f" (the recipe says {merged.replaced[key][0]})" if key in merged.replaced else ""
+        lines.append(f"  {key} = {value}{old}")
+    lines.append("not in the file, so from the recipe:")
+    own_size = f"data.category_sizes.{merged.config.data.category}"
+    for key in (*dialects()[found.dialect].unseen, *_OF_IMAGES):
+        if key == "data.image_size" and own_size in flat:
+            key = own_size
+        if key not in settled and key not in merged.replaced:
+            lines.append(f"  {key} = {flat[key]}")
+    if found.left_out:
+        lines.append(f"left out: {', '.join(found.left_out)}")
+    return "\n".join(map(one_line, lines))
 
 
-def reordered(found: Found, order: tuple[int, ...]) -> dict[str, Any]:
-    """The variables with the scales in our order; other groups stay as they are."""
-    renamed = {f"scale{theirs}": f"scale{ours}" for ours, theirs in enumerate(order)}
+def rename_scales(variables: dict[str, Any], numbers: dict[int, int]) -> dict[str, Any]:
+    """The same variables with scales renumbered, old to new; other groups stay as they are."""
+    names = {f"scale{old}": f"scale{new}" for old, new in numbers.items()}
     return {
-        kind: {renamed.get(group, group): tree for group, tree in groups.items()}
-        for kind, groups in found.variables.items()
+        kind: {names.get(group, group): tree for group, tree in groups.items()}
+        for kind, groups in variables.items()
     }
-
-
-def _encoder_name(found: Found) -> str | None:
-    backbone = found.about.get("backbone")
-    if not isinstance(backbone, str):
-        return None
-    if not backbone.isidentifier():  # never a name that would be imported from elsewhere
-        raise UserError(f"the checkpoint names the encoder '{backbone}', which is no name of one")
-    return f"resnet.{backbone}"
-
-
-def _prepared(found: Found, name: str, recipe: config_dict.ConfigDict) -> dict[str, Any]:
-    """How each code base feeds its encoder."""
-    family = name.split(".")[0]
-    if found.dialect == "anomalib":
-        return {"encoder.name": name, "encoder.padding": "zeros", "data.filter": "bilinear"}
-    values: dict[str, Any] = {}
-    if family == "resnet" and found.dialect in ("cflow", "sanflow", "msflow"):
-        values["encoder.padding"] = "reflect"
-    if family in ("vit", "efficientnet") and found.dialect == "cflow":
-        values["data.norm"] = "mean_as_std"
-    return values
 
 
 def scale_order(dialect: str, spec: EncoderSpec, count: int) -> tuple[int, ...]:
     """For every scale of ours, shallow first, the scale of the authors' code."""
-    blocks = _blocks(dialect, spec, count) or range(count)
+    blocks = dialects()[dialect].tap_order(spec.name, count) or range(count)
     return tuple(sorted(range(count), key=blocks.__getitem__))
 
 
-def _blocks(dialect: str, spec: EncoderSpec, count: int) -> tuple[int, ...] | None:
-    known = dialect == "cflow" and spec.name.startswith("vit.vit_")
-    return _CFLOW_VIT[-count:] if known and count <= len(_CFLOW_VIT) else None
-
-
-def _taps(found: Found, spec: EncoderSpec) -> tuple[int, ...] | None:
+def _taps(found: TorchDetector, spec: EncoderSpec) -> tuple[int, ...] | None:
     """The feature maps that the flows are for; None: those of the recipe."""
-    count = len(found.channels)
-    if blocks := _blocks(found.dialect, spec, count):
+    if blocks := dialects()[found.dialect].tap_order(spec.name, len(found.channels)):
         return tuple(sorted(blocks))
     if len(set(spec.channels)) == 1:  # a transformer: nothing tells its maps apart
         return None

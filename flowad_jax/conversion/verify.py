@@ -11,26 +11,28 @@ import numpy as np
 
 from flowad_jax.conversion.settings import scale_order
 from flowad_jax.errors import UserError
-from flowad_jax.training.system import System
-from flowad_jax.weights.detectors import Found
+from flowad_jax.training.experiment import Experiment
+from flowad_jax.types import Batch
+from flowad_jax.weights.detectors import TorchDetector
 
 LIMIT = 1e-4  # of the largest value
 IMAGES = 4  # enough to see a difference; PyTorch's side takes seconds for each
 
-Maps = list[np.ndarray]
-
 
 def compare(
-    found: Found, system: System, variables: Any, peer: Callable[[Maps], Sequence[np.ndarray]]
+    found: TorchDetector,
+    system: Experiment,
+    variables: Any,
+    peer: Callable[[list[np.ndarray]], Sequence[np.ndarray]],
 ) -> dict[str, Any]:
     """Compares on some normal images.
 
     Args:
       found: the checkpoint.
-      system: the run, with the right clamp.
+      system: the experiment, with the right clamp.
       variables: the converted detector.
       peer: log-likelihood maps (B, h, w) of the original from feature maps (B, h, w, C), in the
-        order of the file; what a method sees beside them comes last.
+        order of the file; the image comes last if the method needs it.
 
     Returns:
       Largest difference over largest value: ``log_likelihood`` of every scale, ``anomaly_map``.
@@ -39,35 +41,23 @@ def compare(
       UserError: one is above `LIMIT`.
     """
     with closing(system.features.calibration.epoch(0)) as batches:
-        encoded, _ = next(iter(batches))
-    maps = [np.asarray(x[:IMAGES], np.float32) for x in encoded]
+        maps, image = next(iter(batches))[:2]
+    batch = Batch(*jax.tree.map(lambda x: np.asarray(x[:IMAGES]), (maps, image)))
     order = scale_order(found.dialect, system.encoder.spec, len(found.channels))
-    theirs = _original(peer, maps, order)
-    ours = [np.asarray(x) for x in jax.jit(system.method.log_probs)(variables, tuple(maps))]
-    size = (system.image_size, system.image_size)
-    both = [system.method.aggregate(scales, size).pixel for scales in (ours, theirs)]
-    scales = [_difference(*pair) for pair in zip(ours, theirs, strict=True)]
-    pixels = _difference(*both)
-    worst = max(*scales, pixels)
+    given = [batch.maps[order.index(scale)] for scale in range(len(order))]
+    out = peer(given if batch.image is None else [*given, batch.image])
+    theirs = [np.asarray(out[scale]) for scale in order]
+    ours = [np.asarray(x) for x in jax.jit(system.method.log_probs)(variables, batch)]
+    pixels = [system.method.aggregate(scales, system.image_size).pixel for scales in (ours, theirs)]
+    pairs = [*zip(ours, theirs, strict=True), pixels]
+    *scales, pixel = [float(np.max(np.abs(a - b)) / np.max(np.abs(b))) for a, b in pairs]
+    worst = max(*scales, pixel)
     if not worst <= LIMIT:
         raise UserError(
             f"--verify: PyTorch's likelihoods or maps differ by {worst:.2g} of their largest value "
             f"(at most {LIMIT:g} is rounding): nothing was written; please report this file"
         )
-    return {"images": len(maps[0]), "log_likelihood": scales, "anomaly_map": pixels}
-
-
-def _original(
-    peer: Callable[[Maps], Sequence[np.ndarray]], maps: Maps, order: tuple[int, ...]
-) -> list[np.ndarray]:
-    """The original's likelihood maps, in our order."""
-    scales = [maps[order.index(theirs)] for theirs in range(len(order))]
-    out = peer([*scales, *maps[len(order) :]])
-    return [np.asarray(out[theirs]) for theirs in order]
-
-
-def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
-    return float(np.max(np.abs(ours - theirs)) / np.max(np.abs(theirs)))
+    return {"images": len(batch.maps[0]), "log_likelihood": scales, "anomaly_map": pixel}
 
 
 def shown(report: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from flowad_jax import files
+from flowad_jax.data import roots
 from flowad_jax.data.record import Source
 from flowad_jax.errors import UserError
 
@@ -22,11 +23,7 @@ _DIGITS = 32  # of a SHA-256 in hexadecimal: 128 bits, of which no two images sh
 
 
 def of_file(path: str | Path) -> str:
-    """The first digits of a file's SHA-256.
-
-    Raises:
-      UserError: it cannot be read.
-    """
+    """The first digits of a file's SHA-256, or a `UserError` if it cannot be read."""
     try:
         with files.open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
@@ -37,12 +34,10 @@ def of_file(path: str | Path) -> str:
 def of_record(source: Source, index: int) -> str:
     """The checksum of a record: of its file, or else of its decoded pixels.
 
-    A source whose records are files says so by a method ``fingerprint(index)``; of any other one
-    the path may be a mere name.
+    A source of files has a method ``fingerprint(index)``; elsewhere the path may be a mere name.
     """
-    own = getattr(source, "fingerprint", None)
-    if own is not None:
-        return own(index)
+    if hasattr(source, "fingerprint"):
+        return source.fingerprint(index)
     image = source[index].image
     head = f"{image.shape} {image.dtype} ".encode()
     return hashlib.sha256(head + np.ascontiguousarray(image).tobytes()).hexdigest()[:_DIGITS]
@@ -53,8 +48,7 @@ def names(paths: Sequence[str], root: str | Path) -> list[str]:
 
     A name that comes again gets a number, so that each stands for one record.
     """
-    top = Path(root).expanduser() if root else Path()
-    top = top.parent if top.is_file() else top
+    top = roots.anchor(root) if root else Path()
     seen: Counter[str] = Counter()
     found = []
     for path in map(Path, paths):
@@ -65,22 +59,11 @@ def names(paths: Sequence[str], root: str | Path) -> list[str]:
 
 
 def listing(source: Source, root: str | Path, title: str) -> dict[str, str]:
-    """Reads all records of a source.
-
-    Args:
-      source: the records.
-      root: see `names`.
-      title: of the progress bar.
-
-    Raises:
-      UserError: a record cannot be read.
-    """
-    total = len(source)
+    """Reads all records of a source, with a progress bar of that title; see `names`."""
+    total, title = len(source), f"check {title} images"
     with (
         ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool,
-        tqdm(
-            total=total, desc=f"check {title} images", unit="img", disable=None, leave=False
-        ) as bar,
+        tqdm(total=total, desc=title, unit="img", disable=None, leave=False) as bar,
     ):
         sums = []
         for digest in pool.map(lambda index: of_record(source, index), range(total)):

@@ -11,24 +11,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from flowad_jax.data._image_file import ORIENTATION, opened
-from flowad_jax.data.images import WHITE, decode, full_scale
+from flowad_jax.data.decoded_image import ORIENTATION, upright
+from flowad_jax.data.image_file import decode, open_image, orientation_tag
+from flowad_jax.data.images import WHITE, full_scale
 from flowad_jax.errors import UserError
 
 _MIDDLE = 127  # of 255: values above it are white
 _CLASSES = 8  # different values above which a mask is not one of class numbers
 _MOSTLY = 0.9  # share of defect pixels above which a mask looks inverted
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class Remark(NamedTuple):
@@ -92,19 +83,22 @@ def inspect_mask(path: str | Path, threshold: int = 0) -> MaskReading:
         not zero), with the exception above.
 
     Raises:
-      UserError: as ``read_image``, or a value is negative or no number.
+      UserError: as `read_image`, or a value is negative or no number.
     """
-    pixels = decode(path)
-    alpha, is_jpeg = _header(path)
+    with decode(path) as decoded:
+        pixels = decoded.read()
+    full = 255.0 if pixels.dtype == np.uint8 else full_scale(pixels, WHITE)
+    if decoded.inverted:
+        pixels = (full - pixels).astype(pixels.dtype)
     values = pixels
     if pixels.ndim == 3:  # twenty times as fast as a maximum over an axis of three
         values = np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
-    full = 255.0 if values.dtype == np.uint8 else full_scale(values, WHITE)
-    remarks = []
     if not values.min() >= 0:
         raise UserError(
             f"mask '{path}' has values that are negative or no numbers: save it with 8 bits"
         )
+    alpha, is_jpeg = _read_alpha(path)
+    remarks = []
     if alpha is not None:
         hidden = alpha == 0
         if _is_one_colour(pixels[~hidden]):
@@ -114,39 +108,34 @@ def inspect_mask(path: str | Path, threshold: int = 0) -> MaskReading:
             values = np.where(hidden, 0, values) if is_filled else values
             remarks.append(FILLED if is_filled else HIDDEN)
     if not threshold:
-        threshold, remark = _split(values, full, is_jpeg)
+        threshold, remark = _choose_threshold(values, full, is_jpeg)
         remarks += [remark] if remark else []
     mask = values > threshold / 255 * full
-    if mask.mean() > _MOSTLY or _border(mask).all():
+    border = (mask[0], mask[-1], mask[:, 0], mask[:, -1])
+    if mask.mean() > _MOSTLY or all(side.all() for side in border):
         remarks.append(INVERTED)
     return MaskReading(mask, tuple(remarks))
 
 
 def unturned(mask: np.ndarray, image: str | Path) -> np.ndarray:
     """Turns a mask (h, w) that was drawn on an image as it is stored, not as it is shown."""
-    turn = _TURNS.get(orientation(image))
-    return mask if turn is None else np.asarray(Image.fromarray(mask).transpose(turn))
+    return np.ascontiguousarray(upright(mask, orientation(image)))
 
 
 def orientation(path: str | Path) -> int:
-    """Returns the orientation tag of an image file, 1 if it has none or another value.
-
-    Raises:
-      UserError: it is unreadable.
-    """
-    with opened(path) as image:
-        found = image.getexif().get(ORIENTATION, 1)
-    return found if found in _TURNS else 1
+    """Returns the orientation tag of an image file, 1 to 8; raises as `open_image`."""
+    with open_image(path) as image:
+        return orientation_tag(image)
 
 
-def _header(path: str | Path) -> tuple[np.ndarray | None, bool]:
+def _read_alpha(path: str | Path) -> tuple[np.ndarray | None, bool]:
     """Returns alpha (H, W) uint8 if there is one that is not constant, and whether it is a JPEG."""
-    with opened(path) as image:
+    with open_image(path) as image:
         is_jpeg = image.format in ("JPEG", "MPO")
         if not image.has_transparency_data:
             return None, is_jpeg
-        upright = ImageOps.exif_transpose(image)
-        alpha = np.asarray(upright.convert("RGBA").getchannel("A"))
+        stored = np.asarray(image.convert("RGBA").getchannel("A"))
+        alpha = upright(stored, image.getexif().get(ORIENTATION, 1))
     return (alpha if alpha.min() < alpha.max() else None), is_jpeg
 
 
@@ -155,9 +144,12 @@ def _is_one_colour(pixels: np.ndarray) -> bool:
     return bool((pixels == pixels[0]).all())
 
 
-def _split(values: np.ndarray, full: float, is_jpeg: bool) -> tuple[int, Remark | None]:
+def _choose_threshold(values: np.ndarray, full: float, is_jpeg: bool) -> tuple[int, Remark | None]:
     """Returns the threshold, of 255, for values (H, W) of a mask that nobody gave one for."""
-    levels = _levels(values)
+    if values.dtype == np.uint8:  # much faster than sorting
+        levels = np.flatnonzero(np.bincount(values.reshape(-1), minlength=256))
+    else:
+        levels = np.unique(values)
     shares: list[float] = (levels / full).tolist()
     low = [share for share in shares if 0 < share <= _MIDDLE / 255]
     high = [share for share in shares if share > _MIDDLE / 255]
@@ -165,21 +157,10 @@ def _split(values: np.ndarray, full: float, is_jpeg: bool) -> tuple[int, Remark 
     if not low or not high:  # such as numbers of classes from 1 on, or from 255 down
         return 0, GREY if several and low else None
     is_noise = len(high) > 1 and low[-1] < 1 / 4 and high[0] > 3 / 4
-    if several or is_noise or levels[0] > 0:
-        white = int(np.sum(values >= full * 3 / 4))
-        middle = int(np.sum(values > full / 4)) - white
-        if middle < max(0.05 * values.size, white):
-            return _MIDDLE, SPLIT
-        return 0, GREY
-    return 0, LEVELS
-
-
-def _levels(values: np.ndarray) -> np.ndarray:
-    """All different values, rising."""
-    if values.dtype == np.uint8:  # much faster than sorting
-        return np.flatnonzero(np.bincount(values.reshape(-1), minlength=256))
-    return np.unique(values)
-
-
-def _border(mask: np.ndarray) -> np.ndarray:
-    return np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+    if not (several or is_noise or levels[0] > 0):
+        return 0, LEVELS
+    white = int(np.sum(values >= full * 3 / 4))
+    middle = int(np.sum(values > full / 4)) - white
+    if middle < max(0.05 * values.size, white):
+        return _MIDDLE, SPLIT
+    return 0, GREY

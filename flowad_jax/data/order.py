@@ -14,8 +14,7 @@ class Rows(NamedTuple):
 
     Attributes:
       records: (B,) int64, indices into the source; rows that pad repeat the real ones.
-      label: (B,) int32, 0 for padding.
-      weight: (B,) float32, 0 for padding.
+      label, weight: (B,) int32 and float32, 0 for padding.
       visits: (B,) int64, numbers of the visits within an epoch, which differ where records do not.
     """
 
@@ -31,12 +30,11 @@ class Order:
 
     Attributes:
       labels: (N,) int32, of the records.
-      batch_size: visits per batch; may exceed those of an epoch, and rows pad the rest.
+      batch_size: visits per batch; may exceed those of an epoch.
       repeat: visits of every record in an epoch.
       seed: of the shuffling.
       shuffle: draw a new order for each epoch.
-      drop_last: leave out the last batch if it is not full; otherwise it is filled up with rows
-        of weight 0.
+      drop_last: leave out the last batch if it is not full; else rows of weight 0 fill it up.
     """
 
     labels: np.ndarray
@@ -52,7 +50,6 @@ class Order:
         return len(self.labels) * self.repeat
 
     def __len__(self) -> int:
-        """Batches per epoch."""
         whole, rest = divmod(self.visits, self.batch_size)
         return whole if self.drop_last or not rest else whole + 1
 

@@ -1,4 +1,4 @@
-"""What a data set hands out."""
+"""What data sets return: records of images, and the protocol of their sources."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Record(NamedTuple):
     Attributes:
       image: (H, W, 3) uint8; grey images have three equal channels.
       mask: (H, W) bool, true on defects; all false if the data set has no masks.
-      label: 0 for good, 1 for anomalous, -1 for unknown.
+      label: 0 for normal, 1 for anomalous, -1 for unknown.
       kind: ``"good"``, the name of the defect's folder, or ``"unknown"``.
       path: the file, or a made-up name for images that have none.
     """
@@ -32,9 +32,9 @@ class Record(NamedTuple):
 class Source(Protocol):
     """One split of one category; knows labels without decoding, decodes a record on demand.
 
-    Every module of this package that is a data set exports
+    Every module of `flowad_jax.data.sets` exports
     ``build(root, category, split, **options) -> Source``, ``categories(root) -> list[str]`` and
-    its description, ``ABOUT``.
+    its description, ``CARD``. `sources.build` has checked category and split by the card.
     ``source[i]`` is called from several threads at once.
 
     Attributes:
@@ -54,15 +54,9 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> Record:
         """Decodes one record."""
 
-    def describe(self) -> dict[str, Any]:
-        """Counts for logs and results, see ``count``."""
-
 
 def count(source: Source) -> dict[str, Any]:
-    """Returns ``{"images", "good", "anomalous", "masks", "kinds": {kind: number}}``.
-
-    Images whose label is unknown are neither good nor anomalous; ``kinds`` has their number.
-    """
+    """Counts for logs and results; an image of unknown label is neither normal nor anomalous."""
     return {
         "images": len(source),
         "good": int(np.sum(source.labels == 0)),

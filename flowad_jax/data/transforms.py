@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageEnhance
 
+from flowad_jax.canvas import Box, Canvas, CanvasLike
 from flowad_jax.errors import UserError
 from flowad_jax.lookup import nearest
 
 FILTERS = {name.lower(): value for name, value in Image.Resampling.__members__.items()}
 AT_ONCE = 2**24  # pixels of an image that is resized as a whole
-_NORMS = ("encoder", "stc", "mean_as_std")
 
 Triple = tuple[float, float, float]
 
@@ -28,23 +28,45 @@ def resampling(name: str) -> Image.Resampling:
     return FILTERS[name]
 
 
-def resize_image(image: np.ndarray, size: int, filter: str = "lanczos") -> np.ndarray:
-    """Scales (H, W, 3) uint8 to exactly (size, size, 3); the aspect ratio is not kept.
+def resize_image(image: np.ndarray, size: CanvasLike, filter: str = "lanczos") -> np.ndarray:
+    """Brings (H, W, 3) uint8 to a canvas, see `Canvas`; a number stands for a square.
 
     Rows come first where there are more than `AT_ONCE` pixels, as in `images.read_resized`. Else
     Pillow chooses, and rounds between both.
     """
-    if image.shape[0] * image.shape[1] > AT_ONCE:
-        narrow = Image.fromarray(image).resize((size, image.shape[0]), resampling(filter))
-        image = np.asarray(narrow)
-    resized = Image.fromarray(image).resize((size, size), resampling(filter))
-    return np.asarray(resized)
+    chosen, canvas = resampling(filter), Canvas.of(size)
+    seen, place = canvas.seen(image.shape[:2]), canvas.place(image.shape[:2])
+    resized = Image.fromarray(image[seen.rows, seen.columns])
+    if seen.height * seen.width > AT_ONCE:
+        resized = resized.resize((place.width, seen.height), chosen)
+    return padded(np.asarray(resized.resize((place.width, place.height), chosen)), place, canvas)
 
 
-def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
-    """Scales (H, W) bool to (size, size) by the nearest pixel."""
-    resized = Image.fromarray(mask.astype(np.uint8)).resize((size, size), Image.Resampling.NEAREST)
-    return np.asarray(resized).astype(bool)
+def resize_mask(mask: np.ndarray, size: CanvasLike) -> np.ndarray:
+    """Brings (H, W) bool to a canvas by the nearest pixel; what is padded is no defect."""
+    return nearest_pixel(mask.astype(np.uint8), Canvas.of(size)).astype(bool)
+
+
+def nearest_pixel(values: np.ndarray, canvas: Canvas) -> np.ndarray:
+    """Brings (H, W) to a canvas by the nearest pixel; 0 beside the image."""
+    seen, place = canvas.seen(values.shape), canvas.place(values.shape)
+    part = Image.fromarray(values[seen.rows, seen.columns])
+    resized = part.resize((place.width, place.height), Image.Resampling.NEAREST)
+    whole = np.zeros(canvas.shape, values.dtype)
+    whole[place.rows, place.columns] = np.asarray(resized)
+    return whole
+
+
+def padded(image: np.ndarray, place: Box, canvas: Canvas) -> np.ndarray:
+    """Mirrors (h, w, ...) at its borders until it fills the canvas from its place on that.
+
+    What is mirrored looks like the images; one colour would be the likeliest of all features.
+    """
+    if place[2:] == canvas.shape:
+        return image
+    below, right = canvas.height - place.top, canvas.width - place.left
+    pads = [(place.top, below - place.height), (place.left, right - place.width)]
+    return np.pad(image, [*pads, *[(0, 0)] * (image.ndim - 2)], "reflect")
 
 
 def rotate(pixels: np.ndarray, degrees: float) -> np.ndarray:
@@ -66,22 +88,16 @@ def normalize(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) ->
 
 
 def norm(name: str, mean: Triple, std: Triple) -> tuple[Triple, Triple]:
-    """Returns the mean and std that a named normalisation uses for an encoder.
+    """Returns the mean and std that a named normalisation uses for those of an encoder.
 
-    Args:
-      name: ``"encoder"`` takes the encoder's own; ``"stc"`` is what the CFLOW-AD reference uses
-        on ShanghaiTech; ``"mean_as_std"`` is its mistake for encoders from timm, which divides
-        by the mean.
-      mean: the encoder's own.
-      std: the encoder's own.
-
-    Raises:
-      UserError: unknown name.
+    ``"stc"`` is what the CFLOW-AD reference uses on ShanghaiTech; ``"mean_as_std"`` is its mistake
+    for encoders from timm, which divides by the mean.
     """
-    if name == "encoder":
-        return mean, std
-    if name == "stc":
-        return (0.5, 0.5, 0.5), (0.225, 0.225, 0.225)
-    if name == "mean_as_std":
-        return mean, mean
-    raise UserError(f"data.norm={name!r} is unknown: {nearest(str(name), _NORMS)}")
+    norms = {
+        "encoder": (mean, std),
+        "stc": ((0.5, 0.5, 0.5), (0.225, 0.225, 0.225)),
+        "mean_as_std": (mean, mean),
+    }
+    if name not in norms:
+        raise UserError(f"data.norm={name!r} is unknown: {nearest(str(name), norms)}")
+    return norms[name]

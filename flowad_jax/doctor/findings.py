@@ -7,18 +7,12 @@ from dataclasses import dataclass, field
 
 from flowad_jax.errors import UserError
 
-_ELSEWHERE = "see 'python -m flowad_jax.doctor --help' and the README"
+_ELSEWHERE = "see 'flowad doctor --help' and docs/images.md"
 
 
 @dataclass
 class Section:
-    """One thing that was looked at.
-
-    Attributes:
-      title: what it is.
-      facts: what is to be known, as (name, text).
-      problems: what is wrong, as (what, what to do).
-    """
+    """One thing that was looked at: facts as (name, text), problems as (what, what to do)."""
 
     title: str
     facts: list[tuple[str, str]] = field(default_factory=list)
@@ -35,16 +29,12 @@ class Section:
             self.problems.append(problem)
 
     def refused(self, error: UserError) -> None:
-        """Adds a fault that another part of the package found, with its remedy.
-
-        The message names the fix behind the last colon or semicolon, see `UserError`.
-        """
+        """Adds what another part of the package refused; behind the last : or ; is the remedy."""
         parts = re.fullmatch(r"(.*)[:;] (.+)", _line(str(error)))
-        what, remedy = parts.groups() if parts else (str(error), _ELSEWHERE)
-        self.problem(what, remedy)
+        self.problem(*(parts.groups() if parts else (str(error), _ELSEWHERE)))
 
     def __str__(self) -> str:
-        """The section as text: facts, then two lines for each problem."""
+        """The facts, then two lines for each problem."""
         width = max((len(name) for name, _ in self.facts), default=0)
         facts = [f"  {name:{width}}  {text}" for name, text in self.facts]
         problems = [f"  ! {what}\n    -> {remedy}" for what, remedy in self.problems]

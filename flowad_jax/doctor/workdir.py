@@ -12,15 +12,15 @@ from typing import Any
 
 from ml_collections import config_dict
 
+from flowad_jax import memory
 from flowad_jax.data import sources
+from flowad_jax.detector import checkpoint, converted, folds, state, workdir
+from flowad_jax.detector.model import checked
 from flowad_jax.doctor.findings import Section
 from flowad_jax.errors import UserError
-from flowad_jax.evaluation import results
-from flowad_jax.evaluation.results import METRICS
-from flowad_jax.features import memory
-from flowad_jax.training import checkpoint, converted, state, system, workdir
-from flowad_jax.training import logging as metrics_log
-from flowad_jax.training.model import checked
+from flowad_jax.report import results
+from flowad_jax.report.results import METRICS
+from flowad_jax.training import experiment, metrics_log
 
 _AGAIN = "give the command that started the run again: it goes on where it stopped"
 
@@ -36,13 +36,19 @@ def examine(folder: str, allow_import: Collection[str] = ()) -> Section:
     section, path = Section(f"Workdir '{folder}'"), Path(folder)
     try:
         config = workdir.load_config(path, allow_import)
-        section.fact("run", f"{config.method.name} on {config.data.name} {config.data.category}")
+        data, epochs = config.data, config.train.epochs
+        section.fact("run", f"{config.method.name} on {data.name} {data.category or ''}".strip())
         if converted.is_converted(path):
-            meta = _converted(section, path)
+            meta = converted.load_meta(path)
+            source, dialect = meta.get("source"), meta.get("dialect")
+            section.fact("converted", f"from {source}, dialect {dialect}")
+        elif config.eval.calibration == "cross":
+            meta = folds.meta_of(path, config)
+            section.fact("detectors", f"{config.eval.folds}, one for each fold, in {folds.FOLDER}/")
         else:
-            meta = _checkpoints(section, path, config.train.epochs)
+            meta = _checkpoints(section, path, epochs)
             _metrics(section, path, meta)
-        _results(section, path, meta, config.train.epochs)
+        _results(section, path, meta, epochs)
         _space(section, path, config)
         _usable(section, path, config, meta)
     except UserError as error:
@@ -50,13 +56,6 @@ def examine(folder: str, allow_import: Collection[str] = ()) -> Section:
     except OSError as error:
         section.problem(f"{path} cannot be looked at: {error}", "check the permissions")
     return section
-
-
-def _converted(section: Section, path: Path) -> dict[str, Any]:
-    """Reports where a converted detector comes from; returns what belongs to it."""
-    meta = converted.load_meta(path)
-    section.fact("converted", f"from {meta.get('source')}, dialect {meta.get('dialect')}")
-    return meta
 
 
 def _checkpoints(section: Section, path: Path, epochs: int) -> dict[str, Any]:
@@ -84,22 +83,21 @@ def _metrics(section: Section, path: Path, meta: dict[str, Any]) -> None:
     except UserError as error:
         section.refused(error)
         return
-    if not rows:
-        if meta:
-            section.problem(f"{log} is missing or empty", "train anew if you need the curves")
-        return
-    section.fact("metrics", f"{len(rows)} rows, up to epoch {rows[-1].get('epoch')}")
-    lines = len(log.read_bytes().splitlines())
-    if lines > len(rows):
-        section.problem(
-            f"{log}: line {len(rows) + 1} of {lines} is cut off or damaged", "remove that line"
-        )
+    if rows:
+        section.fact("metrics", f"{len(rows)} rows, up to epoch {rows[-1].get('epoch')}")
+        lines = len(log.read_bytes().splitlines())
+        if lines > len(rows):
+            where = f"line {len(rows) + 1} of {lines}"
+            section.problem(f"{log}: {where} is cut off or damaged", "remove that line")
+    elif meta:
+        section.problem(f"{log} is missing or empty", "train anew if you need the curves")
 
 
 def _results(section: Section, path: Path, meta: dict[str, Any], epochs: int) -> None:
-    file, evaluate = path / "results.json", f"python eval.py --workdir={path}"
+    file = path / "results.json"
     if not file.is_file():
         if meta and meta.get("position", [epochs])[0] >= epochs:
+            evaluate = f"flowad eval --workdir={path}"
             section.problem(f"the run is finished but has no {file.name}", evaluate)
         return
     try:
@@ -108,33 +106,30 @@ def _results(section: Section, path: Path, meta: dict[str, Any], epochs: int) ->
         section.refused(error)
         return
     last = columns[results.final(columns)]
-    known = {name: last[name] for name in METRICS if last.get(name) is not None}
-    section.fact("results", ", ".join(f"{k} {100 * v:.2f} %" for k, v in known.items()))
+    known = [f"{name} {100 * last[name]:.2f} %" for name in METRICS if last.get(name) is not None]
+    section.fact("results", ", ".join(known) or "no metrics")
 
 
 def _space(section: Section, path: Path, config: config_dict.ConfigDict) -> None:
-    section.fact("size", f"{memory.text(_bytes(path))} in all")
+    section.fact("size", f"{_size(path)} in all")
     features = Path(config.cache.folder or path / "features")
-    if not features.is_dir():
-        return
-    section.fact(
-        "features",
-        f"{memory.text(_bytes(features))} in {features}; may be deleted, they are computed again",
-    )
+    if features.is_dir():
+        kept = f"{_size(features)} in {features}"
+        section.fact("features", f"{kept}; may be deleted, they are computed again")
     for leftover in sorted(features.glob(".unfinished-*")):
         _leftover(section, leftover)
 
 
 def _leftover(section: Section, folder: Path) -> None:
     section.problem(
-        f"{folder} was left unfinished and takes {memory.text(_bytes(folder))}",
+        f"{folder} was left unfinished and takes {_size(folder)}",
         "delete it, unless a run is writing there right now",
     )
 
 
-def _bytes(folder: Path) -> int:
+def _size(folder: Path) -> str:
     files = (Path(at, name) for at, _, names in os.walk(folder) for name in names)
-    return sum(file.lstat().st_size for file in files if file.exists())
+    return memory.text(sum(file.lstat().st_size for file in files if file.exists()))
 
 
 def _usable(
@@ -142,26 +137,22 @@ def _usable(
 ) -> None:
     """Builds all parts of the run as evaluation does; names what is missing all at once."""
     before = len(section.problems)
-    weights = config.encoder.weights
-    compute = config.encoder.get("compute", "float32")
-    section.fact("encoder", f"{config.encoder.name}, weights {weights}, computed in {compute}")
-    if weights not in ("embedded", "random") and not Path(weights).is_file():
+    encoder, data = config.encoder, config.data
+    compute = encoder.get("compute", "float32")
+    section.fact("encoder", f"{encoder.name}, weights {encoder.weights}, computed in {compute}")
+    if encoder.weights not in ("embedded", "random") and not Path(encoder.weights).is_file():
         section.problem(
-            f"the encoder's weights '{weights}' are not where config.json says",
+            f"the encoder's weights '{encoder.weights}' are not where config.json says",
             "put them there, or start python from the folder that the run was started from",
         )
     try:
-        data = config.data
         for split in ("train", "test"):
-            place = (data.name, data.root, data.category, split)
+            place = (data.name, data.root or "", data.category or "", split)
             checked("data.options", sources.build, *place, **data.options.to_dict())
-    except UserError as error:
-        section.refused(error)
-    if len(section.problems) > before:
-        return
-    try:
-        built = system.build(config, for_training=False)
-        state.check(built)
+        if len(section.problems) > before:
+            return
+        built = experiment.build(config, for_training=False)
+        state.variable_shapes(built)
         section.fact("config", "builds")
         sha256 = built.encoder.source["sha256"]
         if meta.get("encoder_sha256", sha256) != sha256:
@@ -170,6 +161,9 @@ def _usable(
                 f"trained on {meta['encoder_sha256'][:12]}...",
                 "put the old weights back, or train anew",
             )
+        elif config.eval.calibration == "cross":
+            folds.read(built, path, config)
+            section.fact("state", "of all folds is whole and fits")
         elif meta:
             state.of_workdir(built, path, built.devices)
             section.fact("state", "is whole and fits")

@@ -1,7 +1,8 @@
-"""An encoder by its name: the module of its family, its factory, its promise, its variables."""
+"""An encoder by its name: its family, its factory, its promise, the shapes of its variables."""
 
 import importlib
 import inspect
+import re
 from typing import Any, NamedTuple
 
 import jax
@@ -11,9 +12,9 @@ from flax import linen as nn
 from flowad_jax import lookup
 from flowad_jax.errors import UserError
 from flowad_jax.types import EncoderSpec, Tree
+from flowad_jax.weights import layout
 
-PACKAGE = "flowad_jax.encoders"
-EXPORTS = ()  # nothing in here is the name of an encoder
+PACKAGE = "flowad_jax.encoders.families"
 
 
 class Architecture(NamedTuple):
@@ -46,19 +47,14 @@ def find(name: str) -> Architecture:
 
 
 def shapes(module: nn.Module, spec: EncoderSpec) -> Tree:
-    """The variables of a network as `jax.ShapeDtypeStruct`."""
+    """Returns the variables of a network as `jax.ShapeDtypeStruct`."""
     side = spec.size or 2 * max(spec.strides)
     image = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
     return jax.eval_shape(module.init, jax.random.key(0), image)
 
 
 def complete_shapes(architecture: Architecture, deepest: int | None = None) -> Tree:
-    """The same for all that any tap needs, which is what weight files hold.
-
-    Args:
-      architecture: of the network.
-      deepest: for all up to this tap only.
-    """
+    """Returns the same for all that any tap up to ``deepest`` needs, as weight files hold it."""
     last = len(architecture.spec.channels) - 1 if deepest is None else deepest
     # Files hold a transformer's last norm, whether or not taps go through it.
     options = known_options(architecture, final_norm=True)
@@ -66,6 +62,16 @@ def complete_shapes(architecture: Architecture, deepest: int | None = None) -> T
 
 
 def known_options(architecture: Architecture, **options: Any) -> dict[str, Any]:
-    """Those of the options that the factory takes."""
+    """Returns those of the options that the factory takes."""
     known = inspect.signature(architecture.factory).parameters
     return {name: value for name, value in options.items() if name in known}
+
+
+def rules(architecture: Architecture, deepest: int | None = None) -> list[layout.Rule]:
+    """Returns the table by which files of the network are converted."""
+    return layout.rules(complete_shapes(architecture, deepest), architecture.family.torch_key)
+
+
+def left_out(architecture: Architecture, key: str) -> bool:
+    """Returns whether a torch key belongs to a part, such as the head, that no tap needs."""
+    return any(re.fullmatch(pattern, key) for pattern in architecture.family.IGNORABLE)

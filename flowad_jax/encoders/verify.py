@@ -11,13 +11,11 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from flowad_jax.encoders.architecture import Architecture, known_options
-from flowad_jax.encoders.export import rules
-from flowad_jax.encoders.files import renamed
+from flowad_jax.encoders.architecture import Architecture, known_options, rules
+from flowad_jax.encoders.weight_files import renamed
 from flowad_jax.errors import UserError
 from flowad_jax.types import EncoderSpec, Tree
 
-EXPORTS = ()  # nothing in here is the name of an encoder
 # Float32 sums in another order; of deep networks the worst layer measured is at 1e-5.
 LIMIT = 1e-4
 
@@ -47,7 +45,7 @@ class Report(NamedTuple):
         return max(self.layers.values())
 
     def card(self) -> dict[str, Any]:
-        """What the card says about the comparison."""
+        """Returns what the card says about the comparison."""
         return {
             "image": list(self.size),
             "worst": self.worst,
@@ -58,12 +56,12 @@ class Report(NamedTuple):
 
 
 def side(spec: EncoderSpec) -> int:
-    """Of the image that networks are compared on: no position code has to be interpolated."""
+    """Returns the side of the image to compare on: no position code has to be interpolated."""
     return spec.size or min(224, 2 * max(spec.strides))
 
 
 def trunk(architecture: Architecture, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The tensors of a PyTorch file that our network has, too, under the names of `torch_key`."""
+    """Returns the tensors of a PyTorch file that our network has, too, named by `torch_key`."""
     used = {rule.key for rule in rules(architecture)}
     named = renamed(architecture, tensors)
     return {key: tensor for key, tensor in named.items() if key in used}
@@ -79,7 +77,7 @@ def compare(architecture: Architecture, variables: Tree, peer: Peer) -> Report:
     """
     size = side(architecture.spec)
     image = np.random.default_rng(0).standard_normal((1, size, size, 3), np.float32)
-    taps, found = _outputs(architecture, variables, image)
+    taps, found = outputs(architecture, variables, image)
     torch_key = architecture.family.torch_key
     ours = {torch_key(("params", *path, "kernel")).rpartition(".")[0]: path for path in found}
     theirs = peer(list(ours), image)
@@ -87,8 +85,13 @@ def compare(architecture: Architecture, variables: Tree, peer: Peer) -> Report:
         name: difference(found[path], theirs[name]) for name, path in ours.items() if name in theirs
     }
     blocks = {name: found[ours[name]] for name in layers if len(ours[name]) == 1}
+    tokens = [name for name, block in blocks.items() if block.ndim == 3]
+    # A transformer's maps are its blocks' outputs, or would be without the last norm.
+    tapped = tokens[: len(taps)] or [
+        name for tap in taps for name, block in blocks.items() if np.array_equal(block, tap)
+    ]
     left_out = [r.key for r in rules(architecture) if r.key.rpartition(".")[0] not in layers]
-    return Report(layers, _tap_names(taps, blocks), tuple(left_out), (size, size))
+    return Report(layers, tuple(tapped), tuple(left_out), (size, size))
 
 
 def check(report: Report, source: str) -> None:
@@ -105,7 +108,7 @@ def check(report: Report, source: str) -> None:
 
 
 def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """The largest difference over the largest value; infinite where shapes differ."""
+    """Returns the largest difference over the largest value; infinite where shapes differ."""
     if theirs.ndim == 3:
         theirs = theirs[:, -ours.shape[1] :]  # CaiT's last norm sees a class token in front
     if ours.shape != theirs.shape:
@@ -115,7 +118,7 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def table(report: Report, count: int = 5) -> str:
-    """The layers that differ most and the feature maps, as text."""
+    """Returns the layers that differ most and the feature maps as text."""
     errors = {name: np.nan_to_num(error, nan=np.inf) for name, error in report.layers.items()}
     worst = sorted(errors, key=lambda name: -errors[name])[:count]
     kept = dict.fromkeys([*worst, *report.taps])
@@ -130,10 +133,10 @@ def table(report: Report, count: int = 5) -> str:
     return "\n".join(lines)
 
 
-def _outputs(
+def outputs(
     architecture: Architecture, variables: Tree, image: np.ndarray
 ) -> tuple[list[np.ndarray], dict[tuple[str, ...], np.ndarray]]:
-    """All feature maps, and the outputs of all modules by their paths, as they are computed."""
+    """Returns all feature maps, and the outputs of modules by path, in the order of computation."""
     order: dict[tuple[str, ...], None] = {}
     options = known_options(architecture, padding="zeros", final_norm=True, tap_at="block")
     every = tuple(range(len(architecture.spec.channels)))
@@ -155,23 +158,11 @@ def _outputs(
         taps, state = run(variables, image)
     # The last call of each: a norm behind every tap is, in PyTorch, behind the deepest.
     last = {path[:-1]: calls[-1] for path, calls in flatten_dict(state["intermediates"]).items()}
-    arrays = {path: _plain(last[path]) for path in order if path in last}
-    found = {path: array for path, array in arrays.items() if path and array is not None}
+    found = {}
+    for path in filter(None, order):
+        output = last.get(path)
+        if isinstance(output, dict):  # a block that can be tapped in several places
+            output = output["block"]
+        if output is not None and not isinstance(output, tuple):
+            found[path] = np.asarray(output)
     return [np.asarray(tap) for tap in taps], found
-
-
-def _plain(output: Any) -> np.ndarray | None:
-    """A module's output; of a block that can be tapped in several places the whole one."""
-    if isinstance(output, dict):
-        output = output["block"]
-    return None if isinstance(output, tuple) else np.asarray(output)
-
-
-def _tap_names(taps: Sequence[np.ndarray], blocks: dict[str, np.ndarray]) -> tuple[str, ...]:
-    """The blocks whose outputs are the feature maps, or would be without the last norm."""
-    tokens = {name: block for name, block in blocks.items() if block.ndim == 3}
-    if tokens:
-        return tuple(tokens)[: len(taps)]
-    return tuple(
-        name for tap in taps for name, block in blocks.items() if np.array_equal(block, tap)
-    )

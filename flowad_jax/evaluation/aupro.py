@@ -27,9 +27,9 @@ class Points(NamedTuple):
     """Consecutive thresholds from high to low; the first point ends the previous piece.
 
     Attributes:
-      false_positives: (T,) int64 defect-free pixels at or above the threshold.
-      true_positives: (T,) int64 defect pixels at or above it.
-      overlap: (T,) float64 mean over all regions of the fraction at or above it.
+      false_positives: number of defect-free pixels at or above the threshold.
+      true_positives: number of defect pixels at or above it.
+      overlap: mean over all regions of the fraction at or above it.
     """
 
     false_positives: np.ndarray

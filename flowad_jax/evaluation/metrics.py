@@ -12,6 +12,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation import aupro
@@ -30,9 +31,9 @@ class Curve(NamedTuple):
     """Pixel-level rates at falling thresholds, thinned for drawing.
 
     Attributes:
-      false_rate: (T,) fraction of defect-free pixels at or above the threshold.
-      true_rate: (T,) fraction of defect pixels at or above it.
-      overlap: (T,) mean fraction of a defect region at or above it.
+      false_rate: fraction of defect-free pixels at or above the threshold.
+      true_rate: fraction of defect pixels at or above it.
+      overlap: mean fraction of a defect region at or above it.
     """
 
     false_rate: np.ndarray
@@ -41,8 +42,8 @@ class Curve(NamedTuple):
 
 
 def evaluate(
-    labels: np.ndarray,
-    image_scores: np.ndarray,
+    labels: Int[np.ndarray, " N"],
+    image_scores: Float[np.ndarray, " N"],
     masks: Images | None,
     maps: Images,
     overlap: Images | None = None,
@@ -50,15 +51,14 @@ def evaluate(
     """Returns every metric of ``METRICS`` as a fraction of 1, NaN where it is undefined.
 
     Args:
-      labels: (N,) 0 for good, 1 for anomalous and -1 for unknown, which is left out.
-      image_scores: (N,) one score per image, larger is more anomalous.
-      masks: (N, H, W) bool, true on defects, or N arrays (H, W) of any sizes; None without pixel
-        annotations.
+      labels: 0 for normal, 1 for anomalous and -1 for unknown, which is left out.
+      image_scores: larger is more anomalous.
+      masks: bool, true on defects; None without pixel annotations.
       maps: anomaly maps of the sizes of the masks.
       overlap: such maps that AUPRO uses where the method has other ones for it.
 
     Raises:
-      UserError: shapes that do not fit, a score that is not finite, or a good image whose mask
+      UserError: shapes that do not fit, a score that is not finite, or a normal image whose mask
         marks a defect.
     """
     _check_finite(image_scores)  # of all images, whether their labels are known or not
@@ -75,23 +75,18 @@ def evaluate(
 
 
 def known(labels: np.ndarray, *per_image: Any) -> tuple[Any, ...]:
-    """Returns labels, and arrays or lists beside them, of the images whose label is known.
-
-    Args:
-      labels: (N,) 0 for good, 1 for anomalous, -1 for unknown.
-      *per_image: N of anything, or None, which stays None.
-    """
+    """Returns labels, and arrays, lists or None beside them, of the images whose label is known."""
     labels = np.asarray(labels)
     if UNKNOWN not in labels:
         return (labels, *per_image)  # no copy of large maps
     rows = np.flatnonzero(labels != UNKNOWN)
-    return labels[rows], *(_rows(values, rows) for values in per_image)
 
+    def of_rows(values: Any) -> Any:
+        if isinstance(values, np.ndarray):
+            return values[rows]
+        return None if values is None else [values[row] for row in rows]
 
-def _rows(values: Any, rows: np.ndarray) -> Any:
-    if values is None or isinstance(values, np.ndarray):
-        return None if values is None else values[rows]
-    return [values[row] for row in rows]
+    return labels[rows], *map(of_rows, per_image)
 
 
 def undefined(labels: np.ndarray, masks: Images | None) -> dict[str, str]:
@@ -111,12 +106,8 @@ def undefined(labels: np.ndarray, masks: Images | None) -> dict[str, str]:
     return reasons
 
 
-def image_metrics(label: np.ndarray, score: np.ndarray) -> dict[str, float]:
-    """Area under the ROC curve and average precision over images.
-
-    Args:
-      label: (N,) 0 for good and 1 for anomalous.
-      score: (N,) larger is more anomalous.
+def image_metrics(label: Int[np.ndarray, " N"], score: Float[np.ndarray, " N"]) -> dict[str, float]:
+    """Area under the ROC curve and average precision over images, whose labels are 0 and 1.
 
     Raises:
       UserError: other shapes or labels, or a score that is not finite.
@@ -139,16 +130,27 @@ def image_metrics(label: np.ndarray, score: np.ndarray) -> dict[str, float]:
     return dict(zip(IMAGE_METRICS, map(float, values), strict=True))
 
 
+def best_f1(label: Int[np.ndarray, " N"], score: Float[np.ndarray, " N"]) -> tuple[float, float]:
+    """Returns the best F1 of the decision ``score > threshold``, and such a threshold.
+
+    It lies in the middle of the gap between two scores. Images of unknown label do not count; both
+    other labels have to be there.
+    """
+    label, score = known(label, score)
+    levels = np.unique(score)[::-1]
+    flagged = score >= levels[:, None]  # (levels, N)
+    f1 = 2 * np.sum(flagged & (label == 1), axis=1) / (np.sum(flagged, axis=1) + np.sum(label))
+    best = int(np.argmax(f1))
+    below = levels[best + 1] if best + 1 < len(levels) else levels[best] - 1.0
+    return float(f1[best]), float((levels[best] + below) / 2)
+
+
 def pixel_metrics(masks: Images, maps: Images) -> dict[str, float]:
     """Area under the ROC curve, average precision, best F1 and AUPRO over all pixels.
 
     AUPRO is the area under the mean overlap of the 8-connected defect regions, against the false
     positive rate over all defect-free pixels of the set, up to a limit and divided by that limit.
     Memory beside the arguments: 8 bytes per pixel, or 50 with maps that are not float32.
-
-    Args:
-      masks: (N, H, W) bool, true on defects, or N arrays (H, W) of any sizes.
-      maps: anomaly maps of the sizes of the masks, larger is more anomalous.
 
     Raises:
       UserError: other shapes or mask types, or a score that is not finite.

@@ -9,7 +9,8 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -28,13 +29,7 @@ _BLOCK = 2**24  # bytes read at a time for a checksum
 
 
 class Layout(NamedTuple):
-    """What a store has to hold.
-
-    Attributes:
-      rows: images.
-      shapes: (h, w, C) of every feature map.
-      dtype: of the stored values.
-    """
+    """What a store has to hold: so many rows of (h, w, C) for every feature map."""
 
     rows: int
     shapes: tuple[tuple[int, ...], ...]
@@ -50,6 +45,11 @@ class Layout(NamedTuple):
         """Bytes of every map, over all images."""
         return tuple(self.rows * int(np.prod(s)) * self.dtype.itemsize for s in self.shapes)
 
+    @property
+    def files(self) -> list[str]:
+        """Names of the files of a `DiskStore`."""
+        return [f"map{level}.bin" for level in range(len(self.shapes))]
+
 
 class Store(Protocol):
     """Maps of a set of images, found by row."""
@@ -62,7 +62,6 @@ class HostStore:
     """Maps in memory of the host; a batch is copied to the device while that still computes."""
 
     def __init__(self, layout: Layout):
-        """Reserves the memory; the operating system gives it when it is written."""
         self._arrays = [np.empty((layout.rows, *s), layout.dtype) for s in layout.shapes]
 
     def put(self, first: int, count: int, maps: Maps) -> None:
@@ -79,18 +78,17 @@ class DeviceStore:
     """Maps in memory of the default device, gathered there."""
 
     def __init__(self, layout: Layout):
-        """Reserves the memory."""
         self._arrays = tuple(jnp.zeros((layout.rows, *s), layout.dtype) for s in layout.shapes)
 
     def put(self, first: int, count: int, maps: Maps) -> None:
-        """Keeps the first ``count`` rows of maps (B, h, w, C) as rows ``first`` and following."""
+        """As `HostStore.put`."""
         index = np.arange(len(maps[0]))
         # Rows beyond the end are dropped.
         index = np.where(index < count, first + index, len(self._arrays[0]))
         self._arrays = _scatter(self._arrays, maps, index)
 
     def take(self, index: np.ndarray) -> Maps:
-        """Returns maps of rows, see `Store`."""
+        """As `HostStore.take`."""
         return _gather(self._arrays, index)
 
 
@@ -99,11 +97,9 @@ def _gather(arrays: Maps, index: jax.Array) -> Maps:
     return tuple(array[index].astype(jnp.float32) for array in arrays)
 
 
-def _put_rows(arrays: Maps, maps: Maps, index: jax.Array) -> Maps:
+@partial(jax.jit, donate_argnums=0)
+def _scatter(arrays: Maps, maps: Maps, index: jax.Array) -> Maps:
     return tuple(a.at[index].set(x, mode="drop") for a, x in zip(arrays, maps, strict=True))
-
-
-_scatter = jax.jit(_put_rows, donate_argnums=0)
 
 
 class DiskStore:
@@ -121,11 +117,11 @@ class DiskStore:
         self._dtype = layout.dtype
         self._files = [
             np.memmap(path / name, raw, "r", shape=(layout.rows, *shape))
-            for name, shape in zip(_names(layout), layout.shapes, strict=True)
+            for name, shape in zip(layout.files, layout.shapes, strict=True)
         ]
 
     def take(self, index: np.ndarray) -> Maps:
-        """Returns maps of rows, see `Store`."""
+        """As `HostStore.take`."""
         return tuple(_to_device(np.asarray(x[index]).view(self._dtype)) for x in self._files)
 
     @classmethod
@@ -134,8 +130,8 @@ class DiskStore:
         path = folder / _folder_name(key)
         with contextlib.suppress(OSError, UserError):
             card = schema.read(path / _CARD, schema.ANYTHING, "it is computed anew")
-            sums = [_checksum(path / name) for name in _names(layout)]
-            sizes = tuple((path / name).stat().st_size for name in _names(layout))
+            sums = [_checksum(path / name) for name in layout.files]
+            sizes = tuple((path / name).stat().st_size for name in layout.files)
             if card == {"key": key, "crc32": sums} and sizes == layout.sizes:
                 return cls(path, layout)
         return None
@@ -150,11 +146,10 @@ class DiskStore:
           UserError: the folder cannot be written; nothing is left behind.
         """
         path = folder / _folder_name(key)
-        with _blame(folder):
+        try:
             folder.mkdir(parents=True, exist_ok=True)
             unfinished = Path(tempfile.mkdtemp(dir=folder, prefix=".unfinished-"))
             try:
-                # Plain writes: a mapped one dies of SIGBUS when the disk is full.
                 card = {"key": key, "crc32": _write_maps(unfinished, layout, fill)}
                 (unfinished / _CARD).write_text(json.dumps(card, indent=2), encoding="utf-8")
                 unfinished.chmod(0o755)
@@ -162,6 +157,11 @@ class DiskStore:
                 os.replace(unfinished, path)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot keep features in {folder}: {error.strerror or error}; free some space, or "
+                "set cache.folder to another folder or cache.place to 'off'"
+            ) from error
         return cls(path, layout)
 
 
@@ -169,7 +169,8 @@ def _write_maps(folder: Path, layout: Layout, fill: Callable[[Put], None]) -> li
     """Fills the files of all maps; returns their checksums."""
     sums = [0] * len(layout.shapes)
     with contextlib.ExitStack() as stack:
-        files = [stack.enter_context((folder / name).open("wb")) for name in _names(layout)]
+        # Plain writes: a mapped one dies of SIGBUS when the disk is full.
+        files = [stack.enter_context((folder / name).open("wb")) for name in layout.files]
 
         def put(first: int, count: int, maps: Maps) -> None:
             del first
@@ -186,10 +187,6 @@ def _to_device(array: np.ndarray) -> jax.Array:
     return jax.device_put(array).astype(jnp.float32)
 
 
-def _names(layout: Layout) -> list[str]:
-    return [f"map{level}.bin" for level in range(len(layout.shapes))]
-
-
 def _folder_name(key: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -200,14 +197,3 @@ def _checksum(path: Path) -> int:
         while block := file.read(_BLOCK):
             value = zlib.crc32(block, value)
     return value
-
-
-@contextlib.contextmanager
-def _blame(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"cannot keep features in {folder}: {error.strerror or error}; free some space, or set "
-            "cache.folder to another folder or cache.place to 'off'"
-        ) from error

@@ -10,24 +10,32 @@ from flowad_jax.flows.coupling import Clamp, CouplingBlock
 from flowad_jax.flows.flow import Flow
 from flowad_jax.flows.fusion import FusionFlow
 from flowad_jax.flows.multiscale import MultiScaleFlow
-from flowad_jax.flows.position import PositionalEncoding, position_code
+from flowad_jax.flows.position import position_code
 from flowad_jax.flows.residual_net import ResidualNet, block_layouts
 from flowad_jax.flows.subnets import MLP, ConvNet
 
 
 def cflow_decoder(
-    channels: int,
-    blocks: int = 8,
-    clamp: Clamp | None = None,
-    permutation: str = "soft",
+    channels: int, blocks: int = 8, clamp: Clamp | None = None, permutation: str = "soft"
 ) -> Flow:
-    """The decoder of CFLOW-AD: coupling blocks on rows, with an MLP that also sees a condition.
+    """Returns the decoder of CFLOW-AD: coupling blocks on rows; an MLP also sees a condition.
 
     Args:
       channels: C of the rows.
       blocks: length of the chain (published: 8).
       clamp: bound on the log-scale (published: 1.9 with FrEIA 0.2's convention).
       permutation: ``"soft"`` as published, or ``"hard"``.
+
+    Example:
+      >>> import jax
+      >>> flow = cflow_decoder(channels=6, blocks=2)
+      >>> x, cond = jnp.ones((5, 6)), jnp.ones((5, 4))
+      >>> variables = flow.init(jax.random.key(0), x, cond)
+      >>> z, log_det = flow.apply(variables, x, cond)
+      >>> z.shape, log_det.shape
+      ((5, 6), (5,))
+      >>> flow.bind(variables).distribution((6,), cond).log_prob(x).shape
+      (5,)
     """
     chain = (CouplingBlock(channels, MLP, clamp or Clamp(), permutation) for _ in range(blocks))
     return Flow(tuple(chain))
@@ -43,7 +51,7 @@ def ssnf_flow(
     layout: str | Sequence[str] = "conv+attn",
     compute: jnp.dtype | None = None,
 ) -> Flow:
-    """The flow of SSNF: coupling blocks on maps, with convolution and attention in their nets.
+    """Returns the flow of SSNF: coupling blocks on maps, whose nets convolve and attend.
 
     Args:
       channels: C of the maps.
@@ -79,7 +87,6 @@ __all__ = [
     "Flow",
     "FusionFlow",
     "MultiScaleFlow",
-    "PositionalEncoding",
     "ResidualNet",
     "cflow_decoder",
     "position_code",

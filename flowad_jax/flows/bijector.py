@@ -1,52 +1,53 @@
 """The only module that imports distrax (its import takes seconds; training does not need it)."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any
 
 import distrax
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-if TYPE_CHECKING:
-    from flowad_jax.flows.flow import Flow
+Pair = tuple[Array, Array]
+Bound = Any  # a bound flow, callable, with an `inverse`
 
 
-class FlowBijector(distrax.Bijector):
+class FlowBijector(distrax.Bijector):  # type: ignore[misc]  # it has no types
     """A bound flow with a fixed condition; `forward` goes from data to latent."""
 
-    def __init__(self, flow: "Flow", cond: jax.Array | None, event_ndims: int):
+    def __init__(self, flow: Bound, cond: Array | None, event_ndims: int):
         """Keeps the flow; ``cond`` is (batch, ...) or None, ``event_ndims`` 1 or 3."""
         super().__init__(event_ndims_in=event_ndims)
         self._flow = flow
         self._cond = cond
 
-    def forward_and_log_det(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def forward_and_log_det(self, x: Array) -> Pair:
         """Maps (..., event) to the latent, with log-determinants of shape (...)."""
         return self._on_flat_batch(self._flow, x)
 
-    def inverse_and_log_det(self, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def inverse_and_log_det(self, y: Array) -> Pair:
         """Maps (..., event) to the data, with log-determinants of the inverse."""
         return self._on_flat_batch(self._flow.inverse, y)
 
     def same_as(self, other: distrax.Bijector) -> bool:
-        """Whether both are this very flow under this very condition."""
+        """Returns whether both are this very flow under this very condition."""
         same_flow = isinstance(other, FlowBijector) and other._flow is self._flow
         return same_flow and other._cond is self._cond
 
-    def _on_flat_batch(self, function, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _on_flat_batch(self, function: Callable[..., Pair], x: Array) -> Pair:
         # distrax allows any number of batch axes; the flow wants exactly one.
-        batch, event = _split_shape(x, self.event_ndims_in)
-        cond = self._cond
+        border = x.ndim - self.event_ndims_in
+        batch, event, cond = x.shape[:border], x.shape[border:], self._cond
         if cond is not None:
             cond = jnp.broadcast_to(cond, batch + cond.shape[1:])
-            cond = cond.reshape((-1, *cond.shape[len(batch) :]))
+            cond = cond.reshape((-1, *cond.shape[border:]))
         out, log_det = function(x.reshape((-1, *event)), cond)
         return out.reshape(x.shape), log_det.reshape(batch)
 
 
 def data_distribution(
-    flow: "Flow", event_shape: tuple[int, ...], cond: jax.Array | None
+    flow: Bound, event_shape: tuple[int, ...], cond: Float[Array, "batch ..."] | None
 ) -> distrax.Transformed:
-    """Density of the data: a standard normal pulled back through the flow."""
+    """Returns the density of the data: a standard normal pulled back through the flow."""
     batch = () if cond is None else cond.shape[:1]
     mean = jnp.zeros(batch + tuple(event_shape))
     base = distrax.Independent(
@@ -54,8 +55,3 @@ def data_distribution(
     )
     to_latent = FlowBijector(flow, cond, len(event_shape))
     return distrax.Transformed(base, distrax.Inverse(to_latent))
-
-
-def _split_shape(x: jax.Array, event_ndims: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    border = x.ndim - event_ndims
-    return x.shape[:border], x.shape[border:]

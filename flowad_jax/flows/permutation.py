@@ -7,20 +7,14 @@ an index vector is its argsort; neither changes volume, so both have log-determi
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float, Int
 
 KINDS = ("soft", "hard")
+Mixing = Float[Array, "C C"] | Int[Array, " C"]
 
 
-def sample(rng: jax.Array, channels: int, kind: str) -> jax.Array:
-    """Draws a mixing of ``channels`` channels.
-
-    Args:
-      rng: a key.
-      channels: C.
-      kind: ``"soft"`` for a Haar-random rotation of SO(C), ``"hard"`` for a random order.
-
-    Returns:
-      (C, C) orthogonal matrix with determinant +1, or (C,) int32 indices.
+def sample(rng: Array, channels: int, kind: str) -> Mixing:
+    """Draws a Haar-random rotation of SO(C), ``kind`` ``"soft"``, or a random order, ``"hard"``.
 
     Raises:
       ValueError: another kind.
@@ -34,26 +28,21 @@ def sample(rng: jax.Array, channels: int, kind: str) -> jax.Array:
     raise ValueError(f"unknown permutation '{kind}', expected one of {KINDS}")
 
 
-def apply(permutation: jax.Array, x: jax.Array) -> jax.Array:
+def apply(permutation: Mixing, x: Float[Array, "... C"]) -> Float[Array, "... C"]:
     """Mixes the last axis of ``x``: ``y_i = sum_j R_ij x_j``, or ``y_i = x_{index_i}``."""
     if permutation.ndim == 1:
         return _reorder(permutation, jnp.argsort(permutation), x)
     return x @ permutation.T
 
 
-def invert(permutation: jax.Array, y: jax.Array) -> jax.Array:
+def invert(permutation: Mixing, y: Float[Array, "... C"]) -> Float[Array, "... C"]:
     """Undoes `apply`."""
     if permutation.ndim == 1:
         return _reorder(jnp.argsort(permutation), permutation, y)
     return y @ permutation
 
 
-def compose(first: jax.Array, second: jax.Array) -> jax.Array:
-    """Returns the index vector that does at once what ``first`` and then ``second`` do."""
-    return first[second]
-
-
-def _reorder(index: jax.Array, inverse: jax.Array, x: jax.Array) -> jax.Array:
+def _reorder(index: Array, inverse: Array, x: Array) -> Array:
     """Gathers along the last axis, with a gradient that is a gather, too.
 
     By itself the gradient of a gather is a scatter, which adds up element by element: XLA on CPU
@@ -62,10 +51,10 @@ def _reorder(index: jax.Array, inverse: jax.Array, x: jax.Array) -> jax.Array:
     transpose, and forward mode and `jax.vmap` keep working.
     """
 
-    def take(order: jax.Array, values: jax.Array) -> jax.Array:
+    def take(order: Array, values: Array) -> Array:
         return jnp.take(values, order, axis=-1, unique_indices=True, mode="clip")
 
-    reordered: jax.Array = lax.custom_linear_solve(
+    reordered: Array = lax.custom_linear_solve(
         lambda y: take(inverse, y),
         x,
         solve=lambda _, b: take(index, b),

@@ -5,20 +5,26 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from flowad_jax.convolution import convolve
+from flowad_jax.ops.convolution import convolve
 
 # PyTorch's default for linear layers and convolutions: uniform within 1 / sqrt(fan_in), for kernel
 # and bias alike.
 torch_kernel = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
 
 
-def torch_bias(fan_in: int) -> Callable[..., jax.Array]:
-    """Initializer of a bias as PyTorch does it: uniform within ``1 / sqrt(fan_in)``."""
+def torch_bias(fan_in: int) -> Callable[..., Array]:
+    """Returns PyTorch's initializer of a bias: uniform within ``1 / sqrt(fan_in)``."""
     bound = fan_in**-0.5
     return lambda rng, shape, dtype=jnp.float32: jax.random.uniform(
         rng, shape, dtype, -bound, bound
     )
+
+
+def layer_norm(name: str) -> nn.LayerNorm:
+    """Returns PyTorch's LayerNorm over the channels of every position."""
+    return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=name)
 
 
 class MLP(nn.Module):
@@ -33,8 +39,10 @@ class MLP(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, x: jax.Array, cond: jax.Array | None = None) -> jax.Array:
-        """Returns (..., features) from the passive channels and the condition beside them."""
+    def __call__(
+        self, x: Float[Array, "*rows C"], cond: Float[Array, "*rows P"] | None = None
+    ) -> Float[Array, "*rows features"]:
+        """Predicts from the passive channels and the condition beside them."""
         if cond is not None:
             x = jnp.concatenate([x, cond], axis=-1)
         width = x.shape[-1]
@@ -60,8 +68,8 @@ class Conv3x3(nn.Module):
     compute: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, *maps: jax.Array) -> jax.Array:
-        """Returns (B, H, W, features) from maps (B or 1, H, W, C_i), in the dtype of the first."""
+    def __call__(self, *maps: Float[Array, "_ H W _"]) -> Float[Array, "B H W features"]:
+        """Convolves maps (B or 1, H, W, C_i); returns the dtype of the first."""
         widths = [x.shape[-1] for x in maps]
         total, fan_in = sum(widths), 9 * sum(widths)
         kernel = self.param("kernel", torch_kernel, (3, 3, total, self.features))
@@ -90,15 +98,12 @@ class ConvNet(nn.Module):
     compute: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, cond: jax.Array | None = None) -> jax.Array:
-        """Returns (B, H, W, features) from maps (B, H, W, C) and a condition (B or 1, H, W, P)."""
+    def __call__(
+        self, x: Float[Array, "B H W C"], cond: Float[Array, "_ H W P"] | None = None
+    ) -> Float[Array, "B H W features"]:
+        """Predicts from maps and a condition that is one for all images or one for each."""
         maps = (x,) if cond is None else (x, cond)
         width = sum(part.shape[-1] for part in maps)
         x = Conv3x3(width, self.compute, name="hidden")(*maps)
         x = nn.relu(layer_norm(name="norm")(x))
         return Conv3x3(self.features, self.compute, name="out")(x)
-
-
-def layer_norm(name: str) -> nn.LayerNorm:
-    """PyTorch's LayerNorm over the channels of every position."""
-    return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=name)

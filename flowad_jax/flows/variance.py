@@ -3,9 +3,10 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from flowad_jax.convolution import Conv
 from flowad_jax.flows.subnets import torch_kernel
+from flowad_jax.ops.convolution import Conv
 
 WIDTH = 64
 LAYERS = 3  # hidden convolutions between the first and the last
@@ -26,17 +27,19 @@ class VarianceNet(nn.Module):
     heads: int = 1
 
     @nn.compact
-    def __call__(self, image: jax.Array, weight: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, image: Float[Array, "B H W 3"], weight: Float[Array, " B"] | None = None
+    ) -> Float[Array, "B H W outputs"]:
         """Predicts the logarithms of the inverse-gamma parameters of every pixel.
 
         Args:
-          image: (B, H, W, 3) normalised as for the encoder.
-          weight: (B,) what every image counts in the statistics of the batch, by which it is
-            normalised then; the running statistics in ``constants`` are updated and have to be
+          image: normalised as for the encoder.
+          weight: what every image counts in the statistics of the batch, by which it is
+            normalised then; the running statistics in ``buffers`` are updated and have to be
             mutable. None for scoring, with the running statistics.
 
         Returns:
-          (B, H, W, 2 * heads): ln alpha and ln beta of the first head, then of the next.
+          2 * heads outputs: ln alpha and ln beta of the first head, then of the next.
         """
         first = nn.relu(_conv(WIDTH, "first")(image))
         x = first
@@ -64,31 +67,27 @@ class BatchNorm(nn.Module):
     epsilon: float = 1e-5
 
     @nn.compact
-    def __call__(self, x: jax.Array, weight: jax.Array | None = None) -> jax.Array:
-        """Normalises maps (B, H, W, C); for ``weight`` see `VarianceNet`."""
-        width = x.shape[-1]
+    def __call__(
+        self, x: Float[Array, "B H W C"], weight: Float[Array, " B"] | None = None
+    ) -> Float[Array, "B H W C"]:
+        """Normalises maps; for ``weight`` see `VarianceNet`."""
+        _, height, columns, width = x.shape
         scale = self.param("scale", nn.initializers.ones, (width,))
         bias = self.param("bias", nn.initializers.zeros, (width,))
-        running_mean = self.variable("constants", "mean", jnp.zeros, (width,))
-        running_var = self.variable("constants", "var", jnp.ones, (width,))
+        running_mean = self.variable("buffers", "mean", jnp.zeros, (width,))
+        running_var = self.variable("buffers", "var", jnp.ones, (width,))
         if weight is None:
             mean, var = running_mean.value, running_var.value
         else:
-            mean, var, unbiased = _statistics(x, weight)
+            weight = weight[:, None, None, None]
+            pixels = jnp.sum(weight) * height * columns
+            mean = jnp.sum(weight * x, axis=(0, 1, 2)) / pixels
+            var = jnp.sum(weight * (x - mean) ** 2, axis=(0, 1, 2)) / pixels
+            unbiased = var * pixels / jnp.maximum(pixels - 1.0, 1.0)
             if not self.is_initializing():
                 running_mean.value = self._blend(running_mean.value, mean)
                 running_var.value = self._blend(running_var.value, unbiased)
         return (x - mean) * (scale * jax.lax.rsqrt(var + self.epsilon)) + bias
 
-    def _blend(self, old: jax.Array, new: jax.Array) -> jax.Array:
+    def _blend(self, old: Array, new: Array) -> Array:
         return (1.0 - self.momentum) * old + self.momentum * jax.lax.stop_gradient(new)
-
-
-def _statistics(x: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Mean, biased and unbiased variance (C,) over all pixels of the images that count."""
-    _, height, width, _ = x.shape
-    weight = weight[:, None, None, None]
-    pixels = jnp.sum(weight) * height * width
-    mean = jnp.sum(weight * x, axis=(0, 1, 2)) / pixels
-    var = jnp.sum(weight * (x - mean) ** 2, axis=(0, 1, 2)) / pixels
-    return mean, var, var * pixels / jnp.maximum(pixels - 1.0, 1.0)

@@ -8,22 +8,26 @@ pooling behind the encoder's taps is the encoder's (`encoder.pool`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
-from flowad_jax import ops
 from flowad_jax.errors import UserError
 from flowad_jax.flows import Clamp, MultiScaleFlow, position_code
 from flowad_jax.flows.coupling import CLAMPS
 from flowad_jax.lookup import check_choice
+from flowad_jax.methods import common
+from flowad_jax.methods.common import COMPUTE, require
+from flowad_jax.ops import arrays
 from flowad_jax.types import Aux, Batch, Calibration, Method, Phase, Scores, Tree
 
-COMPUTE = {"float32": None, "bfloat16": jnp.bfloat16}  # None: the dtype of the feature maps
+IN_NATS = 1  # `Calibration.form`; 0 are the scores of version 0.1, which reach 1 and tie
+TINY = {"condition": 8, "blocks": (1, 1)}  # options that tests use
 
 
 def build(
@@ -51,12 +55,11 @@ def build(
     """
     check_choice("method.clamp_kind", clamp_kind, CLAMPS)
     check_choice("method.compute", compute, COMPUTE)
-    if not blocks or min(blocks) < 1:
-        raise UserError(f"method.blocks={tuple(blocks)}: every scale needs at least 1 block")
-    if not 0 < top <= 1:
-        raise UserError(f"method.top={top}: a share of the pixels lies above 0 and up to 1")
+    counts = tuple(blocks)
+    require(min(counts, default=0) >= 1, "blocks", counts, "every scale needs at least 1 block")
+    require(0 < top <= 1, "top", top, "a share of the pixels lies above 0 and up to 1")
     position_code(condition, 1, 1)
-    flow = _Network(condition, tuple(blocks), Clamp(clamp, clamp_kind), COMPUTE[compute])
+    flow = _Network(condition, counts, Clamp(clamp, clamp_kind), COMPUTE[compute])
     scoring = _Scoring(top)
     return Method(
         init=flow.init,
@@ -77,7 +80,7 @@ class _Network:
     clamp: Clamp
     compute: jnp.dtype | None
 
-    def flow(self, maps: Sequence[jax.Array]) -> MultiScaleFlow:
+    def flow(self, maps: Sequence[Float[Array, "B h w C"]]) -> MultiScaleFlow:
         if len(maps) != len(self.blocks):
             raise UserError(
                 f"method.blocks={self.blocks} is for {len(self.blocks)} scales, but the encoder "
@@ -86,19 +89,17 @@ class _Network:
         channels = tuple(x.shape[-1] for x in maps)
         return MultiScaleFlow(channels, self.blocks, self.condition, self.clamp, self.compute)
 
-    def init(self, rng: jax.Array, maps: Sequence[jax.Array]) -> dict[str, Tree]:
+    def init(self, rng: jax.Array, batch: Batch) -> dict[str, Tree]:
         """Draws parameters and channel orders; of the maps only the shapes matter."""
-        return dict(self.flow(maps).init(rng, maps))
+        return dict(self.flow(batch.maps).init(rng, batch.maps))
 
-    def phases(
-        self, constants: Tree, maps: Sequence[jax.Array], batch: Batch, rng: jax.Array
-    ) -> tuple[Phase, ...]:
+    def phases(self, buffers: Tree, batch: Batch, rng: jax.Array) -> tuple[Phase, ...]:
         """One gradient step on all flows at once."""
         del rng
-        flow = self.flow(maps)
+        flow = self.flow(batch.maps)
 
         def loss_fn(params: Tree, updated: Tree, minibatch: Tree) -> tuple[jax.Array, Aux]:
-            out: Any = flow.apply({"params": params, "constants": constants}, minibatch["maps"])
+            out: Any = flow.apply({"params": params, "buffers": buffers}, minibatch["maps"])
             latents, log_det = out
             squares = sum(jnp.sum(z**2, axis=(1, 2, 3)) for z in latents)
             # As in the reference: summed over the dimensions, without the constant of the normal.
@@ -106,22 +107,16 @@ class _Network:
             loss = jnp.sum(minibatch["weight"] * nll) / jnp.sum(minibatch["weight"])
             return loss, Aux(updated, {})
 
-        minibatch = {"maps": tuple(maps), "weight": batch.weight}
-        return (
-            Phase(
-                trains=tuple(constants),
-                loss_fn=loss_fn,
-                minibatches=jax.tree.map(lambda leaf: leaf[None], minibatch),
-                active=jnp.ones(1, bool),
-                dimensions=sum(math.prod(x.shape[1:]) for x in maps),
-            ),
-        )
+        minibatch = {"maps": batch.maps, "weight": batch.weight}
+        dimensions = sum(math.prod(x.shape[1:]) for x in batch.maps)
+        always = jnp.ones((), bool)
+        return (common.single_step(tuple(buffers), loss_fn, minibatch, always, dimensions),)
 
     def log_probs(
-        self, variables: Mapping[str, Tree], maps: Sequence[jax.Array]
-    ) -> tuple[jax.Array, ...]:
-        """L maps (B, h, w): minus half the mean square of the latent, without the log-det."""
-        out: Any = self.flow(maps).apply(variables, maps)
+        self, variables: Mapping[str, Tree], batch: Batch
+    ) -> tuple[Float[Array, "B h w"], ...]:
+        """Minus half the mean square of the latents of all scales, without the log-determinant."""
+        out: Any = self.flow(batch.maps).apply(variables, batch.maps)
         latents, _ = out
         return tuple(-0.5 * jnp.mean(z**2, axis=-1) for z in latents)
 
@@ -134,58 +129,63 @@ class _Scoring:
     resized to the image with coinciding corners; a map of anomaly is the distance to the largest
     value. The paper takes ``m_l`` and the largest values from the image itself, which thereby
     becomes its own measure; the calibrated form takes them from normal images.
+
+    Multiplied, the distance is ``a = 1 - exp(-b)``, of which the score of an image is the mean over
+    the most anomalous pixels. Measured against itself, an image has pixels with a large exponential
+    everywhere; measured against normal images, an anomaly has none, and its score is 1 as a float
+    from b = 37 on. The calibrated score therefore is ``-log(1 - mean(a)) = -log(mean(exp(-b)))``,
+    in nats, which ranks alike and is computed without either exponential being 0. What an older
+    version calibrated keeps the score that its thresholds are of.
     """
 
     top: float
 
     def calibrate(
-        self, log_probs: Sequence[np.ndarray], image_size: tuple[int, int]
+        self, log_probs: Sequence[Float[np.ndarray, "N h w"]], image_size: tuple[int, int]
     ) -> Calibration:
-        """Fits the constants on normal images; log_probs are L arrays (N, h, w)."""
-        scale_max = np.array([np.max(values) for values in log_probs], np.float64)
-        highest = [
-            (added.max(), multiplied.max())
-            for added, multiplied in _likelihoods(log_probs, image_size, scale_max)
-        ]
-        return Calibration(scale_max, np.max(highest, axis=0))
+        """Fits the constants on normal images."""
+        highest = common.scale_max(log_probs)
+        both = (_likelihoods(maps, image_size, highest) for maps in common.by_image(log_probs))
+        map_max = np.max([(x.max(), y.max()) for x, y in both], axis=0)
+        return Calibration(highest, map_max, form=IN_NATS)
 
     def aggregate(
         self,
-        log_probs: Sequence[np.ndarray],
+        log_probs: Sequence[Float[np.ndarray, "N h w"]],
         image_size: tuple[int, int],
         calibration: Calibration | None = None,
     ) -> Scores:
-        """Turns likelihood maps into scores, image by image.
-
-        Args:
-          log_probs: L arrays (N, h, w).
-          image_size: (H, W) of the anomaly maps.
-          calibration: from normal images; None for the paper's form.
+        """Turns likelihood maps into scores, image by image; without calibration as in the paper.
 
         Returns:
           Scores in float64: `pixel` from the added maps, `overlap` (for AUPRO) from the multiplied
-          ones, `image` the mean of the largest `top` share of the latter.
+          ones, `image` from the largest `top` share of the latter.
         """
-        scale_max = None if calibration is None else calibration.scale_max
-        pixel, overlap = [], []
-        for added, multiplied in _likelihoods(log_probs, image_size, scale_max):
+        pixel, overlap, image = [], [], []
+        in_nats = calibration is not None and calibration.form == IN_NATS
+        for maps in common.by_image(log_probs):
+            highest = [x.max() for x in maps] if calibration is None else calibration.scale_max
+            added, multiplied = _likelihoods(maps, image_size, highest)
             limits = (added.max(), multiplied.max()) if calibration is None else calibration.map_max
             pixel.append(limits[0] - added)
-            overlap.append(1.0 - np.exp(multiplied - limits[1]))
-        return Scores(ops.mean_of_top(overlap, self.top), np.stack(pixel), np.stack(overlap))
+            distance = limits[1] - multiplied
+            overlap.append(distance if in_nats else 1.0 - np.exp(-distance))
+            top = arrays.top_values(overlap[-1], self.top)
+            image.append(_soft_mean(top) if in_nats else top.mean())
+        return Scores(np.array(image), np.stack(pixel), np.stack(overlap))
+
+
+def _soft_mean(distances: Float[np.ndarray, " k"]) -> np.floating[Any]:
+    """Computes ``-log(mean(exp(-distances)))``, in which the nearest have the largest say."""
+    nearest = distances.min()
+    return nearest - np.log(np.mean(np.exp(nearest - distances)))
 
 
 def _likelihoods(
-    log_probs: Sequence[np.ndarray],
+    maps: Sequence[Float[np.ndarray, "1 h w"]],
     image_size: tuple[int, int],
-    scale_max: np.ndarray | None,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields for every image the added map and the logarithm of the multiplied one, (H, W)."""
-    for scales in zip(*log_probs, strict=True):
-        maps = [np.asarray(values, np.float64)[None] for values in scales]
-        highest = [values.max() for values in maps] if scale_max is None else scale_max
-        added = sum(
-            ops.resize_align_corners(np.exp(values - largest), image_size)[0]
-            for values, largest in zip(maps, highest, strict=True)
-        )
-        yield added, sum(ops.resize_align_corners(values, image_size)[0] for values in maps)
+    highest: Sequence[float] | np.ndarray,
+) -> tuple[Float[np.ndarray, "H W"], Float[np.ndarray, "H W"]]:
+    """The added map of an image, and the logarithm of the multiplied one."""
+    multiplied = sum(arrays.resize_align_corners(values, image_size)[0] for values in maps)
+    return common.summed_likelihood(maps, highest, image_size), multiplied

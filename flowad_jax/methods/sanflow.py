@@ -2,8 +2,7 @@
 
 Kim, Baik, Kim: "SANFlow: Semantic-Aware Normalizing Flow for Anomaly Detection", NeurIPS 2023.
 Trained with synthetic anomalies. Read from top to bottom: options, steps, loss, likelihood maps.
-The objective is in `_inverse_gamma`; what pixels say about the positions of a feature map is in
-`_cells`; the decoders and the way from likelihood maps to scores are CFLOW-AD's.
+The objective is in `ops.inverse_gamma`; the decoders and the scores are CFLOW-AD's.
 """
 
 from __future__ import annotations
@@ -16,15 +15,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from flowad_jax import ops
-from flowad_jax.errors import UserError
 from flowad_jax.flows.variance import VarianceNet
 from flowad_jax.lookup import check_choice
-from flowad_jax.methods import _inverse_gamma
-from flowad_jax.methods._cells import Cells, make_cells
-from flowad_jax.methods._inverse_gamma import CROSS_ENTROPIES, Objective
-from flowad_jax.methods.cflow import Decoders, aggregate, calibrate, group, make_decoders
+from flowad_jax.methods import common
+from flowad_jax.methods.cflow import Decoders, aggregate, calibrate, make_decoders
+from flowad_jax.methods.common import group, require
+from flowad_jax.ops import arrays, inverse_gamma
+from flowad_jax.ops.inverse_gamma import CROSS_ENTROPIES, Objective
+from flowad_jax.ops.pixel_pooling import MASK_POOLS, VARIANCE_POOLS, anomalous_positions
 from flowad_jax.types import Aux, Batch, Method, Phase, Tree
 
 NET = "snet"  # parameter group of the network that predicts the variance
@@ -34,11 +34,13 @@ RELEASED: dict[str, Any] = {
     "cross_entropy": "double_softmax",
     "variance_floor": 0.0,
 }
-RELEASED_CELLS: dict[str, Any] = {
+RELEASED_STEPS: dict[str, Any] = {
     "mask_pool": "corner",
     "variance_pool": "corner",
     "per_scale": False,
+    "joint_step": False,
 }
+TINY = {"condition": 8, "blocks": 1}  # options that tests use
 
 
 def build(
@@ -112,10 +114,15 @@ def build(
         variance_floor=variance_floor,
     )
     _check(objective)
-    cells = make_cells(mask_pool, mask_share, variance_pool, per_scale)
+    check_choice("method.mask_pool", mask_pool, MASK_POOLS)
+    check_choice("method.variance_pool", variance_pool, VARIANCE_POOLS)
+    demand = "a share of the pixels lies above 0 and up to 1"
+    require(0 < mask_share <= 1, "mask_share", mask_share, demand)
+    system = _SANFlow(
+        decoders, objective, mask_pool, mask_share, variance_pool, per_scale, joint_step
+    )
     if legacy:
-        objective, cells = replace(objective, **RELEASED), replace(cells, **RELEASED_CELLS)
-    system = _SANFlow(decoders, objective, cells, joint_step and not legacy)
+        system = replace(system, objective=replace(objective, **RELEASED), **RELEASED_STEPS)
     return Method(
         init=system.init,
         phases=system.phases,
@@ -123,8 +130,8 @@ def build(
         calibrate=calibrate,
         aggregate=aggregate,
         published="transductive",
-        learns_from="mixture",
-        sees_images=True,
+        batch_kind="mixture",
+        needs_image=True,
     )
 
 
@@ -144,80 +151,69 @@ def _check(objective: Objective) -> None:
         "log_variance_weight": (objective.log_variance_weight > 0, "above 0"),
     }
     for name, (holds, demand) in demands.items():
-        if not holds:
-            raise UserError(f"method.{name}={getattr(objective, name)}: must be {demand}")
+        require(holds, name, getattr(objective, name), f"must be {demand}")
 
 
 @dataclass(frozen=True)
 class _SANFlow:
-    """Decoders and the network beside them, their loss and what they say about feature maps.
-
-    ``maps`` are the feature maps of all scales and, last, the image that they come from.
-    """
+    """Decoders and the network beside them; the fields are options."""
 
     decoders: Decoders
     objective: Objective
-    cells: Cells
+    mask_pool: str
+    mask_share: float
+    variance_pool: str
+    per_scale: bool
     joint_step: bool
 
     def net(self, scales: int) -> VarianceNet:
-        return VarianceNet(scales if self.cells.per_scale else 1)
+        return VarianceNet(scales if self.per_scale else 1)
 
-    def init(self, rng: jax.Array, maps: Sequence[jax.Array]) -> dict[str, Tree]:
-        """Draws parameters and permutations; of the maps only the shapes matter."""
-        *features, image = maps
-        variables = self.decoders.init(rng, features)
-        net = self.net(len(features)).init(jax.random.fold_in(rng, len(features)), image[:1])
+    def init(self, rng: jax.Array, batch: Batch) -> dict[str, Tree]:
+        """Draws parameters and permutations; of maps and image only the shapes matter."""
+        variables, scales = self.decoders.init(rng, batch), len(batch.maps)
+        net = self.net(scales).init(jax.random.fold_in(rng, scales), batch.image[:1])
         for kind in variables:
             variables[kind][NET] = net[kind]
         return variables
 
-    def phases(
-        self, constants: Tree, maps: Sequence[jax.Array], batch: Batch, rng: jax.Array
-    ) -> tuple[Phase, ...]:
+    def phases(self, buffers: Tree, batch: Batch, rng: jax.Array) -> tuple[Phase, ...]:
         """One gradient step on everything, or one per scale on its decoder and the network."""
         del rng
-        scales = tuple(range(len(maps) - 1))
+        scales = tuple(range(len(batch.maps)))
         steps = (scales,) if self.joint_step else tuple((scale,) for scale in scales)
-        return tuple(self._phase(constants, maps, batch, step) for step in steps)
+        return tuple(self._phase(buffers, batch, step) for step in steps)
 
-    def _phase(
-        self, constants: Tree, maps: Sequence[jax.Array], batch: Batch, scales: Sequence[int]
-    ) -> Phase:
-        *features, image = maps
-        net = self.net(len(features))
-        sizes = [feature_map.shape[1:3] for feature_map in features]
+    def _phase(self, buffers: Tree, batch: Batch, scales: Sequence[int]) -> Phase:
+        net = self.net(len(batch.maps))
+        pool = partial(anomalous_positions, pool=self.mask_pool, share=self.mask_share)
         minibatch = {
-            "image": image,
-            "map": {scale: features[scale] for scale in scales},
-            "anomalous": {s: self.cells.anomalous(batch.mask, sizes[s]) for s in scales},
+            "image": batch.image,
+            "map": {scale: batch.maps[scale] for scale in scales},
+            "anomalous": {s: pool(batch.mask, batch.maps[s].shape[1:3]) for s in scales},
             "weight": batch.weight,
         }
 
         def loss_fn(params: Tree, updated: Tree, minibatch: Tree) -> tuple[jax.Array, Aux]:
             net_out, running = net.apply(
-                {"params": params[NET], "constants": updated[NET]},
+                {"params": params[NET], "buffers": updated[NET]},
                 minibatch["image"],
                 minibatch["weight"],
-                mutable=["constants"],
+                mutable=["buffers"],
             )
-            variables = {"params": params, "constants": constants}
+            variables = {"params": params, "buffers": buffers}
             results = [self._loss(variables, scale, minibatch, net_out) for scale in scales]
             losses, metrics = zip(*results, strict=True)
             mean = jax.tree.map(lambda *values: sum(values) / len(values), *metrics)
-            return sum(losses[1:], losses[0]), Aux({NET: running["constants"]}, mean)
+            return sum(losses[1:], losses[0]), Aux({NET: running["buffers"]}, mean)
 
-        return Phase(
-            trains=(NET, *map(group, scales)),
-            loss_fn=loss_fn,
-            minibatches=jax.tree.map(lambda leaf: leaf[None], minibatch),
-            active=jnp.sum(batch.weight)[None] > 0,
-            updates=(NET,),
-        )
+        groups = (NET, *map(group, scales))
+        active = jnp.sum(batch.weight) > 0
+        return common.single_step(groups, loss_fn, minibatch, active, mutable=(NET,))
 
     def _loss(
-        self, variables: Tree, scale: int, minibatch: Tree, net_out: jax.Array
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        self, variables: Tree, scale: int, minibatch: Tree, net_out: Float[Array, "B H W outputs"]
+    ) -> tuple[Float[Array, ""], dict[str, jax.Array]]:
         """Loss of all rows of one scale at once, and its metrics."""
         feature_map = minibatch["map"][scale]
         images, height, width, _ = feature_map.shape
@@ -225,14 +221,14 @@ class _SANFlow:
         z, log_det = self.decoders.latent(
             variables,
             scale,
-            ops.fibres(feature_map),
+            arrays.fibres(feature_map),
             None if code is None else jnp.tile(code, (images, 1)),
             # Anomalous rows have a mean, the same in all channels: their order does not matter,
             # but a rotation does.
-            mix_last=self.decoders.permutation == "soft",
+            permute_last=self.decoders.permutation == "soft",
         )
-        log_alpha, log_beta = self.cells.spread(net_out, scale, (height, width))
-        return _inverse_gamma.loss(
+        log_alpha, log_beta = self._predicted(net_out, scale, (height, width))
+        return inverse_gamma.loss(
             self.objective,
             z,
             log_det,
@@ -242,21 +238,23 @@ class _SANFlow:
             jnp.repeat(minibatch["weight"], height * width),
         )
 
+    def _predicted(
+        self, net_out: Float[Array, "B H W outputs"], scale: int, size: Sequence[int]
+    ) -> tuple[Float[Array, "B h w"], Float[Array, "B h w"]]:
+        """The logarithms of alpha and beta of one scale, from its own head if there are several."""
+        first = 2 * scale if self.per_scale else 0
+        values = VARIANCE_POOLS[self.variance_pool](net_out[..., first : first + 2], size)
+        return values[..., 0], values[..., 1]
+
     def log_probs(
-        self, variables: Mapping[str, Tree], maps: Sequence[jax.Array]
-    ) -> tuple[jax.Array, ...]:
-        """L maps (B, h, w): log-likelihood per dimension as if all were normal."""
-        *features, image = maps
+        self, variables: Mapping[str, Tree], batch: Batch
+    ) -> tuple[Float[Array, "B h w"], ...]:
+        """Log-likelihood maps per dimension of all scales, as if all were normal."""
         own = {kind: tree[NET] for kind, tree in variables.items()}
-        net_out: Any = self.net(len(features)).apply(own, image)
-        density = partial(_inverse_gamma.log_prob_per_dim, self.objective)
-        return tuple(
-            self.decoders.log_prob_map(
-                variables,
-                scale,
-                feature_map,
-                density,
-                self.cells.spread(net_out, scale, feature_map.shape[1:3]),
-            )
-            for scale, feature_map in enumerate(features)
-        )
+        net_out: Any = self.net(len(batch.maps)).apply(own, batch.image)
+        density = partial(inverse_gamma.log_prob_per_dim, self.objective)
+        found = []
+        for scale, feature_map in enumerate(batch.maps):
+            given = self._predicted(net_out, scale, feature_map.shape[1:3])
+            found.append(self.decoders.log_prob_map(variables, scale, feature_map, density, given))
+        return tuple(found)

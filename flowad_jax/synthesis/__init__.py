@@ -7,35 +7,30 @@
     rng = np.random.default_rng([seed, epoch, index])
     image, mask, kind, changed = synthesise(images[index], images[draw_source(index, n, rng)], rng)
 
-``python -m flowad_jax.synthesis --help`` draws a sheet of samples.
+``flowad synthesize --help`` says how to draw a sheet of samples.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from flowad_jax.lookup import check_choice
 from flowad_jax.synthesis import cutpaste, mixture, nsa
-from flowad_jax.synthesis.nsa_constants import PUBLISHED, Constants, constants
+from flowad_jax.synthesis.nsa_constants import CATEGORY_CONSTANTS, Constants, constants
 from flowad_jax.synthesis.poisson import seamless_clone
-from flowad_jax.synthesis.types import (
-    Synthesiser,
-    Synthetic,
-    check_choice,
-    draw_source,
-    lender_scale,
-)
+from flowad_jax.synthesis.types import Synthesiser, Synthetic, draw_source, source_scale
 
 __all__ = [
+    "CATEGORY_CONSTANTS",
     "KINDS",
-    "PUBLISHED",
     "Constants",
     "Synthesiser",
     "Synthetic",
     "constants",
     "draw_source",
-    "lender_scale",
     "make",
     "seamless_clone",
+    "source_scale",
 ]
 
 _BUILDERS = {"nsa": nsa.build, "cutpaste": cutpaste.build, "mixture": mixture.build}
@@ -56,6 +51,6 @@ def make(name: str, **options: Any) -> Synthesiser:
     Raises:
       UserError: unknown name or option, or a value out of range.
     """
-    check_choice("kind", name, KINDS)
+    check_choice("synthesis.name", name, KINDS)
     family, _, kind = name.partition(".")
     return _BUILDERS[family](**(options | {"kinds": (kind,)} if kind else options))

@@ -8,19 +8,24 @@ are scaled with the image.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Annotated, Any
 
 import numpy as np
 
-from flowad_jax.synthesis.paste import colour_jitter, paste, rotate
+from flowad_jax.lookup import check_choice
+from flowad_jax.schema import within
+from flowad_jax.synthesis.paste import colour_jitter, cut, paste, rotate
 from flowad_jax.synthesis.types import (
+    Count,
+    Jitter,
+    Share,
     Synthesiser,
     Synthetic,
-    check_choice,
-    check_pair,
-    check_range,
-    integer,
-    overridden,
+    as_large,
+    check_order,
+    override,
+    random_integer,
     unchanged,
 )
 
@@ -44,14 +49,14 @@ class Settings:
       retries: further attempts after one that changed nothing.
     """
 
-    kinds: tuple[str, ...] = KINDS
-    area: tuple[float, float] = (0.02, 0.15)
-    aspect: float = 3.3
-    least_aspect: float = 0.3
-    jitter: float = 0.1
+    kinds: Annotated[tuple[str, ...], {"minItems": 1}] = KINDS
+    area: tuple[Share, Share] = (0.02, 0.15)
+    aspect: Annotated[float, within(1, 100)] = 3.3
+    least_aspect: Annotated[float, within(0.01, 1)] = 0.3
+    jitter: Jitter = 0.1
     degrees: float = 45.0
     same_image: bool = True
-    retries: int = 4
+    retries: Count = 4
 
 
 def build(**options: Any) -> Synthesiser:
@@ -63,20 +68,11 @@ def build(**options: Any) -> Synthesiser:
     Raises:
       UserError: unknown option or kind, or a value out of range.
     """
-    settings = overridden(Settings(), options)
-    for kind in settings.kinds or ("",):
-        check_choice("kind of cutpaste", kind, KINDS)
-    check_range("area", settings.area[1], 0, 1)
-    check_range("area", settings.area[0], 0, settings.area[1])
-    check_range("least_aspect", settings.least_aspect, 0.01, 1)
-    check_range("aspect", settings.aspect, 1, 100)
-    check_range("jitter", settings.jitter, 0, 0.5)
-    check_range("retries", settings.retries, 0, 10**6)
-
-    def synthesise(target: np.ndarray, source: np.ndarray, rng: np.random.Generator) -> Synthetic:
-        return cutpaste(target, source, rng, settings)
-
-    return synthesise
+    settings = override(Settings(), options)
+    for kind in settings.kinds:
+        check_choice("synthesis.kinds", kind, KINDS)
+    check_order(settings, "area")
+    return partial(cutpaste, settings=settings)
 
 
 def cutpaste(
@@ -96,30 +92,20 @@ def cutpaste(
     Raises:
       UserError: an image is not (H, W, 3) uint8.
     """
-    target, source = check_pair(target, source)
-    kind = settings.kinds[integer(rng, 0, len(settings.kinds))]
+    source = as_large(target, source)
+    kind = settings.kinds[random_integer(rng, 0, len(settings.kinds))]
     shape = target.shape[:2]
     for _ in range(1 + settings.retries):
         size = _patch_size(shape, settings, rng) if kind == "patch" else _scar_size(shape, rng)
         pixels = cut(target if settings.same_image else source, size, rng)
         degrees = rng.uniform(-settings.degrees, settings.degrees) if kind == "scar" else 0.0
         pixels, inside = rotate(colour_jitter(pixels, settings.jitter, rng), degrees)
-        top, left = (
-            integer(rng, 0, whole - part + 1)
-            for whole, part in zip(shape, inside.shape, strict=True)
-        )
+        top = random_integer(rng, 0, shape[0] - inside.shape[0] + 1)
+        left = random_integer(rng, 0, shape[1] - inside.shape[1] + 1)
         image, mask = paste(target, pixels, inside, top, left)
         if not np.array_equal(image, target):
             return Synthetic(image, mask, f"cutpaste.{kind}", True)
     return unchanged(target, f"cutpaste.{kind}")
-
-
-def cut(image: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Cuts ``size`` (height, width) pixels from anywhere in an image."""
-    height, width = size
-    top = integer(rng, 0, image.shape[0] - height + 1)
-    left = integer(rng, 0, image.shape[1] - width + 1)
-    return image[top : top + height, left : left + width]
 
 
 def _patch_size(

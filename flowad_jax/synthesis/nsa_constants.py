@@ -6,10 +6,15 @@ MVTec AD: Schlüter et al., "Natural Synthetic Anomalies" (ECCV 2022). BTAD and 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
-from flowad_jax.synthesis.types import check_choice
+from flowad_jax.lookup import check_choice
+from flowad_jax.schema import within
+from flowad_jax.synthesis.types import Share
 
 Pair = tuple[float, float]
+_Half = Annotated[float, within(0, 0.5)]
+_Factor = Annotated[float, within(0, 100)]
 
 
 @dataclass(frozen=True)
@@ -31,12 +36,12 @@ class Constants:
 
     texture: bool = True
     background: tuple[Pair, ...] = ()
-    rows: Pair = (0.03, 0.40)
-    columns: Pair = (0.03, 0.40)
-    factors: Pair = (0.5, 2.0)
-    min_object: float = 0.0
-    min_overlap: float = 0.0
-    max_patches: int = 4
+    rows: tuple[_Half, _Half] = (0.03, 0.40)
+    columns: tuple[_Half, _Half] = (0.03, 0.40)
+    factors: tuple[_Factor, _Factor] = (0.5, 2.0)
+    min_object: Share = 0.0
+    min_overlap: Share = 0.0
+    max_patches: Annotated[int, within(1, 100)] = 4
     logistic: Pair = (1 / 3, 7)
 
 
@@ -46,7 +51,7 @@ _ON_WHITE = replace(_OBJECT, background=((200, 60),))
 _ON_BLACK = replace(_OBJECT, background=((20, 20),))
 
 DEFAULT = Constants()  # the row of most textures; it asks nothing of the image
-PUBLISHED: dict[str, dict[str, Constants]] = {
+CATEGORY_CONSTANTS: dict[str, dict[str, Constants]] = {
     "mvtec": {
         **dict.fromkeys(("carpet", "grid", "leather", "tile"), DEFAULT),
         "wood": replace(DEFAULT, logistic=(1 / 6, 15)),
@@ -75,7 +80,7 @@ PUBLISHED: dict[str, dict[str, Constants]] = {
 }
 
 
-def constants(dataset: str = "", category: str = "") -> Constants:
+def constants(dataset: str | None = None, category: str | None = None) -> Constants:
     """Looks up a category.
 
     Args:
@@ -85,7 +90,7 @@ def constants(dataset: str = "", category: str = "") -> Constants:
     Raises:
       UserError: one of the three data sets has no such category.
     """
-    if dataset not in PUBLISHED:
+    if dataset not in CATEGORY_CONSTANTS:
         return DEFAULT
-    check_choice(f"category of {dataset}", category, PUBLISHED[dataset])
-    return PUBLISHED[dataset][category]
+    check_choice(f"{dataset}: synthesis.category", category or "", CATEGORY_CONSTANTS[dataset])
+    return CATEGORY_CONSTANTS[dataset][category or ""]

@@ -1,11 +1,21 @@
-"""Colour jitter, rotation and pasting of small patches, as CutPaste and SANFlow use them."""
+"""Cutting, recolouring, rotating and pasting small patches, as CutPaste and SANFlow do."""
 
 from __future__ import annotations
 
 import numpy as np
 from PIL import Image, ImageEnhance
 
+from flowad_jax.synthesis.types import random_integer
+
 _ENHANCERS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+
+
+def cut(image: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Cuts ``size`` (height, width) pixels from anywhere in an image."""
+    height, width = size
+    top = random_integer(rng, 0, image.shape[0] - height + 1)
+    left = random_integer(rng, 0, image.shape[1] - width + 1)
+    return image[top : top + height, left : left + width]
 
 
 def colour_jitter(pixels: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from flowad_jax.synthesis.nsa_constants import Constants, Pair
-from flowad_jax.synthesis.types import integer
+from flowad_jax.synthesis.types import random_integer
 
 Gamma = tuple[float, float, float]
 
@@ -51,10 +51,10 @@ def object_mask(image: np.ndarray, background: tuple[Pair, ...], kernel: int) ->
     return cv2.medianBlur(mask, kernel)
 
 
-def limits(shape: tuple[int, ...], constants: Constants) -> tuple[tuple[int, int], ...]:
+def limits(shape: tuple[int, ...], constants: Constants) -> list[tuple[int, int]]:
     """Bounds in pixels along rows and along columns."""
     pairs = zip(shape, (constants.rows, constants.columns), strict=False)
-    return tuple((round(low * side), round(high * side)) for side, (low, high) in pairs)
+    return [(round(low * side), round(high * side)) for side, (low, high) in pairs]
 
 
 def cut(
@@ -76,14 +76,14 @@ def cut(
       draws: places to try.
       rng: source of all randomness.
     """
-    sides, bounds = source.shape[:2], limits(source.shape, constants)
-    half = [_half(side, *bound, gamma, rng) for side, bound in zip(sides, bounds, strict=True)]
+    (height, width), bounds = mask.shape, limits(mask.shape, constants)
+    half = [_half(s, *b, gamma, rng) for s, b in zip(mask.shape, bounds, strict=True)]
     if min(half) < 1:
         return None
+    (low_row, _), (low_column, _) = bounds
     for _ in range(draws):
-        row, column = (
-            integer(rng, low, side - low) for side, (low, _) in zip(sides, bounds, strict=True)
-        )
+        row = random_integer(rng, low_row, height - low_row)
+        column = random_integer(rng, low_column, width - low_column)
         place = (
             slice(max(row - half[0], 0), row + half[0]),
             slice(max(column - half[1], 0), column + half[1]),
@@ -95,7 +95,7 @@ def cut(
 
 def _half(side: int, low: int, high: int, gamma: Gamma | None, rng: np.random.Generator) -> int:
     if gamma is None:
-        return integer(rng, low, high)
+        return random_integer(rng, low, high)
     shape, scale, offset = gamma
     return int(np.clip((offset + rng.gamma(shape, scale)) * side, low, high))
 
@@ -115,11 +115,7 @@ def scaled(
 
 
 def place(
-    patch: Patch,
-    mask: np.ndarray,
-    constants: Constants,
-    draws: int,
-    rng: np.random.Generator,
+    patch: Patch, mask: np.ndarray, constants: Constants, draws: int, rng: np.random.Generator
 ) -> tuple[int, int] | None:
     """Draws the top row and left column of a place that suits the patch.
 
@@ -135,8 +131,8 @@ def place(
     if h + 2 > height or w + 2 > width or not patch.object.mean() > constants.min_object:
         return None
     for _ in range(draws):
-        top = integer(rng, h // 2 + 1, height - h // 2 - 1) - h // 2
-        left = integer(rng, w // 2 + 1, width - w // 2 - 1) - w // 2
+        top = random_integer(rng, h // 2 + 1, height - h // 2 - 1) - h // 2
+        left = random_integer(rng, w // 2 + 1, width - w // 2 - 1) - w // 2
         if np.count_nonzero(patch.object & mask[top : top + h, left : left + w]) > needed:
             return top, left
     return None
@@ -144,5 +140,5 @@ def place(
 
 def same_place(patch: Patch, shape: tuple[int, ...]) -> tuple[int, int]:
     """Top row and left column that put a patch where it was cut, moved inwards if it grew."""
-    places = zip(patch.centre, patch.object.shape, shape, strict=False)
-    return tuple(min(max(c - side // 2, 0), all - side) for c, side, all in places)
+    (row, column), (h, w), (height, width, *_) = patch.centre, patch.object.shape, shape
+    return min(max(row - h // 2, 0), height - h), min(max(column - w // 2, 0), width - w)

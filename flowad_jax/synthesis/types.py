@@ -10,18 +10,20 @@ of workers.
 from __future__ import annotations
 
 import dataclasses
-import numbers
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
 
 from flowad_jax.errors import UserError
-from flowad_jax.lookup import nearest
+from flowad_jax.lookup import check_arguments, nearest
+from flowad_jax.schema import within
 
+Share = Annotated[float, within(0, 1)]
+Jitter = Annotated[float, within(0, 0.5)]
+Count = Annotated[int, within(0, 10**6)]
 _T = TypeVar("_T")
-_ANY_TUPLE = "a tuple"
 
 
 class Synthetic(NamedTuple):
@@ -44,13 +46,13 @@ class Synthetic(NamedTuple):
 Synthesiser = Callable[[np.ndarray, np.ndarray, np.random.Generator], Synthetic]
 
 
-def lender_scale(synthesise: Synthesiser) -> float:
+def source_scale(synthesise: Synthesiser) -> float:
     """The side of the source that a synthesiser wants, in sides of the target.
 
     It is the attribute of that name, 1 where there is none. A source of another size is scaled to
     it, but one that was scaled to the target before has lost its detail.
     """
-    return getattr(synthesise, "lender_scale", 1.0)
+    return getattr(synthesise, "source_scale", 1.0)
 
 
 def unchanged(target: np.ndarray, kind: str) -> Synthetic:
@@ -74,21 +76,6 @@ def draw_source(index: int, count: int, rng: np.random.Generator) -> int:
     return other + (other >= index)
 
 
-def check_pair(target: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns both images; a source of another size is scaled to that of the target.
-
-    Raises:
-      UserError: one of them is not (H, W, 3) uint8.
-    """
-    check_images(target, source)
-    height, width = target.shape[:2]
-    if source.shape != target.shape:
-        shrinks = source.shape[0] > height and source.shape[1] > width
-        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        source = cv2.resize(source, (width, height), interpolation=method)
-    return target, source
-
-
 def check_images(target: np.ndarray, source: np.ndarray) -> None:
     """Raises a UserError if an image is not (H, W, 3) uint8."""
     for name, image in (("target", target), ("source", source)):
@@ -100,45 +87,43 @@ def check_images(target: np.ndarray, source: np.ndarray) -> None:
             raise UserError(f"the {name} image has shape {image.shape}, not (H, W, 3): {fix}")
 
 
-def integer(rng: np.random.Generator, low: int, high: int) -> int:
+def as_large(target: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """Returns the source at the size of the target.
+
+    Raises:
+      UserError: one of them is not (H, W, 3) uint8.
+    """
+    check_images(target, source)
+    height, width = target.shape[:2]
+    if source.shape == target.shape:
+        return source
+    shrinks = source.shape[0] > height and source.shape[1] > width
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(source, (width, height), interpolation=method)
+
+
+def random_integer(rng: np.random.Generator, low: int, high: int) -> int:
     """Uniform in [low, high), or ``low`` where that range is empty."""
     return int(rng.integers(low, max(high, low + 1)))
 
 
-def overridden(settings: _T, options: Mapping[str, Any]) -> _T:
+def override(settings: _T, options: Mapping[str, Any]) -> _T:
     """Returns a dataclass with some fields replaced by options of a config.
 
     Raises:
-      UserError: an option is unknown or of another type than the field.
+      UserError: an option is unknown, of another type than the field or out of its bounds.
     """
-    fields = {field.name: field for field in dataclasses.fields(settings)}  # type: ignore[arg-type]
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
-    for name, value in values.items():
-        check_choice("option", name, fields)
-        wanted = _family(getattr(settings, name))
-        if value is None and "None" in str(fields[name].type):
-            continue
-        if _family(value) != wanted and not (wanted == _ANY_TUPLE and isinstance(value, tuple)):
-            raise UserError(f"synthesis option {name}={value!r} does not fit: give {wanted}")
-    return dataclasses.replace(settings, **values)  # type: ignore[type-var]
+    fields = [field.name for field in dataclasses.fields(settings)]  # type: ignore[arg-type]
+    for name in options:
+        if name not in fields:
+            raise UserError(f"synthesis has no option '{name}': {nearest(name, fields)}")
+    check_arguments("synthesis", type(settings), options)
+    return dataclasses.replace(settings, **options)  # type: ignore[type-var]
 
 
-def _family(value: Any) -> str:
-    """What a setting is, in words."""
-    if isinstance(value, tuple):
-        plain = value and all(_family(item) == "a number" for item in value)
-        return f"({', '.join('number' for _ in value)})" if plain else _ANY_TUPLE
-    families = {bool: "True or False", str: "a word", numbers.Real: "a number"}
-    return next((words for kind, words in families.items() if isinstance(value, kind)), "")
-
-
-def check_choice(what: str, value: str, choices: Collection[str]) -> None:
-    """Raises a UserError if a word is none of the choices."""
-    if value not in choices:
-        raise UserError(f"synthesis {what} {value!r} is unknown: {nearest(str(value), choices)}")
-
-
-def check_range(what: str, value: float, low: float, high: float) -> None:
-    """Raises a UserError if a number is out of range."""
-    if not low <= value <= high:
-        raise UserError(f"synthesis option {what}={value} is out of range: use {low} to {high}")
+def check_order(settings: Any, *names: str) -> None:
+    """Raises a UserError if one of the bounds (low, high) has its larger number first."""
+    for name in names:
+        low, high = getattr(settings, name)
+        if low > high:
+            raise UserError(f"synthesis.{name}=({low}, {high}): give the smaller number first")

@@ -9,12 +9,12 @@ from typing import Any
 from ml_collections import config_dict
 
 from flowad_jax import parallel
-from flowad_jax.training import memory_plan, state, workdir
-from flowad_jax.training.checkpoint import Checkpoints
-from flowad_jax.training.interrupt import Signals
-from flowad_jax.training.run import Run, progress
+from flowad_jax.detector import state, workdir
+from flowad_jax.interrupt import Signals
+from flowad_jax.training import memory_plan
+from flowad_jax.training.experiment import build
+from flowad_jax.training.run import TrainingRun, progress
 from flowad_jax.training.step import make_train_step
-from flowad_jax.training.system import System, build
 
 
 def train(
@@ -23,7 +23,7 @@ def train(
     """Trains, or goes on with, the run of a workdir; then evaluates and reports.
 
     Args:
-      config: the recipe, see `configs/base.py`.
+      config: the recipe; docs/configuration.md explains its keys.
       directory: the workdir; created if needed.
       allow_changed_data: go on although images were added, changed or removed since the last
         checkpoint; that is written down.
@@ -37,38 +37,46 @@ def train(
     """
     path = Path(directory).absolute()
     workdir.check(path, config)
-    system = build(config, split=state.split_of(path, config))
-    state.check(system)  # before anything is written
+    experiment = build(config, split=state.split_of(path, config))
+    state.variable_shapes(experiment)  # whether the method fits, before anything is written
+    step = make_train_step(
+        experiment.method,
+        experiment.optimizer,
+        experiment.schedule,
+        config.train.clip_norm,
+        experiment.devices,
+    )
     with parallel.outputs(path) as outputs:
         if parallel.is_first():
-            workdir.claim(path, config)
+            workdir.create_workdir(path, config)
         parallel.wait("workdir")
-        plan = memory_plan.make(system) if config.train.plan_memory else None
-        if plan:
-            memory_plan.show(plan)
-        with (
-            memory_plan.told(plan),
-            closing(Checkpoints(path)) as checkpoints,
-            Signals() as signals,
-        ):
-            run = Run(system, outputs, checkpoints, allow_changed_data=allow_changed_data)
+        plan, (done, *_) = None, workdir.meta_of(path).get("position", (0, 0))
+        if done < config.train.epochs:  # else nothing would be compiled
+            plan = memory_plan.make(experiment, step)
+            plan.show()
+        with memory_plan.explain_out_of_memory(plan), Signals() as signals:
+            run = TrainingRun(experiment, path, outputs, allow_changed_data=allow_changed_data)
             run.prepare_features(signals)
-            _steps(run, signals, system)
+            with progress([run]) as bar, run.open(bar):
+                while run.position.epoch < config.train.epochs:
+                    with closing(run.begin_epoch()) as batches:
+                        for batch in batches:
+                            run.state, metrics = step(run.state, batch)
+                            run.record_step(metrics)
+                            if not run.is_over:  # else there is nothing left to stop
+                                run.stop_if_asked(signals)
+                    end_epoch(run)
             return run.report()
 
 
-def _steps(run: Run, signals: Signals, system: System) -> None:
-    """Takes all gradient steps that are left."""
-    step = make_train_step(
-        system.method,
-        system.optimizer,
-        system.schedule,
-        system.config.train.clip_norm,
-        system.devices,
-    )
-    with progress([run]) as bar, run.open(bar), closing(run.batches()) as batches:
-        for maps, batch in batches:
-            run.state, metrics = step(run.state, maps, batch)
-            run.took(metrics)
-            if not run.is_over:  # else there is nothing left to stop
-                run.stop_if_asked(signals)
+def end_epoch(run: TrainingRun) -> None:
+    """Logs an epoch whose steps are taken; where it is time, saves and evaluates the state."""
+    run.log_epoch()
+    config, done = run.experiment.config.train, run.position.epoch
+    last = done == config.epochs
+    if last:  # a state is saved once, so what is fitted must be there by then
+        run.fit()
+    if last or done % config.checkpoint_every == 0:
+        run.save()
+    if run.is_evaluated(done):
+        run.evaluate()

@@ -1,42 +1,39 @@
-"""What a run will need on the device, told before anything is computed, from shapes alone.
-
-What a compiler does with it is its own: intermediate results may be fused away or computed anew.
-So the parts that depend on the batch are estimates; all others are exact.
-"""
+"""What a run will need on the device, as its compiled programs say, told before the first step."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
+from flowad_jax import memory
 from flowad_jax.errors import UserError
-from flowad_jax.features import memory
-from flowad_jax.parallel import Devices
-from flowad_jax.training import state
-from flowad_jax.training.system import System
+from flowad_jax.parallel import DATA, Devices
+from flowad_jax.training.experiment import Experiment
+from flowad_jax.training.optimizer import state_shapes
 from flowad_jax.types import Batch, Tree
 
 log = logging.getLogger("flowad_jax")
 
 
 @dataclass(frozen=True)
-class Plan:
+class MemoryPlan:
     """The needs of a run, in bytes per device.
 
     Attributes:
       always: by name, what is there all the time.
       batch: by name, what a batch of ``batch_size`` images takes while it is trained on.
       batch_size: images per batch.
-      members: detectors trained together, see `flowad_jax.training.stack`.
-      devices: that share a batch.
+      devices: that share a batch, or the detectors.
       free: bytes free on the device; 0 where it does not say.
+      trials: detectors trained together, see `flowad_jax.sweep.stack`.
     """
 
     always: dict[str, int]
@@ -44,7 +41,7 @@ class Plan:
     batch_size: int
     devices: int
     free: int
-    members: int = 1
+    trials: int = 1
 
     @property
     def total(self) -> int:
@@ -55,19 +52,27 @@ class Plan:
     def largest_batch(self) -> int:
         """Images per batch for which there is room, as what a batch takes grows with it."""
         spare = self.free - sum(self.always.values())
-        per_image = sum(self.batch.values()) / self.batch_size
-        fitting = max(0, math.floor(spare / per_image))
-        return fitting // self.multiple * self.multiple
+        fitting = max(0, math.floor(spare * self.batch_size / sum(self.batch.values())))
+        return fitting // self._multiple * self._multiple
 
     @property
-    def multiple(self) -> int:
-        """What batches must be a multiple of."""
-        return self.devices if self.members == 1 else 1
+    def _multiple(self) -> int:
+        return self.devices if self.trials == 1 else 1
+
+    @property
+    def remedy(self) -> str:
+        """What the user can do where there is no room."""
+        half = self.batch_size // 2 // self._multiple * self._multiple
+        smaller = min(self.largest_batch, half)
+        less = "lower data.image_size or take a smaller encoder"
+        if self.trials > 1:
+            less = f"list fewer than {self.trials} detectors in train.stack, {less}"
+        return f"set train.batch_size to {smaller}, {less}" if smaller else less
 
     def lines(self) -> Iterator[str]:
-        """The plan as a table."""
+        """Yields the plan as a table, whose last line is the sum."""
         title = f"a batch of {self.batch_size} images"
-        title += f" for each of {self.members} detectors" * (self.members > 1)
+        title += f" for each of {self.trials} detectors" * (self.trials > 1)
         title += f" on {self.devices} devices" * (self.devices > 1)
         batch = {f"{name}, {title}": need for name, need in self.batch.items()}
         for name, need in (self.always | batch).items():
@@ -75,56 +80,86 @@ class Plan:
         room = f"{memory.text(self.free)} free, room for batches of {self.largest_batch} images"
         yield f"  {memory.text(self.total):>10}  in all; {room if self.free else 'free: unknown'}"
 
+    def show(self) -> None:
+        """Logs the sum, or all where there may be no room or ``--verbosity=1`` asks for it.
 
-def make(system: System, members: int = 1, devices: Devices | None = None) -> Plan:
-    """Adds up the shapes of a run; computes nothing.
+        Raises:
+          UserError: there is no room even for what the programs work on.
+        """
+        *parts, whole = self.lines()
+        has_room = not self.free or self.total <= self.free
+        for line in parts:
+            log.log(logging.DEBUG if has_room else logging.WARNING, "%s", line)
+        log.info("memory: %s", whole.strip())
+        if has_room:
+            return
+        certain = sum(self.always.values()) + self.batch["images"] + self.batch["feature maps"]
+        if certain > self.free:
+            raise UserError(
+                f"the run needs {memory.text(certain)} and more, but {memory.text(self.free)} are "
+                f"free on the device: {self.remedy}"
+            )
+        log.warning("this may be more than there is room for: %s", self.remedy)
+
+
+def make(
+    experiment: Experiment, step: Any, trials: int = 1, devices: Devices | None = None
+) -> MemoryPlan:
+    """Compiles the programs of a run, which are kept for it, and asks them what they need.
 
     Args:
-      system: the run.
-      members: detectors like it that are trained together.
-      devices: that share them; None: those of the run.
+      experiment: the run.
+      step: its jitted gradient step; that of `make_stack_step` for a stack.
+      trials: detectors of the stack.
+      devices: that share the stack; None: it is a single run.
     """
-    size, count = system.train_loader.batch_size, (devices or system.devices).count
-    variables = state.variable_shapes(system)
-    params = variables["params"]
-    optimizer = {g: jax.eval_shape(system.optimizer.init, tree) for g, tree in params.items()}
-    maps, image = _inputs(system, size)
-    batch = _saved(system, variables, maps, image.shape)
-    batch["images"] = _bytes(image)
-    batch["feature maps"] = _bytes(maps)
-    batch["encoder at work"] = _working(system.encoder.apply, system.encoder.variables, image)
-    detectors = {"flows": variables, "optimizer": optimizer, "gradients": params}
-    here = max(1, members // count)  # a single one is on all devices
-    always = {"encoder": _bytes(system.encoder.variables)}
-    always |= {name: here * _bytes(tree) for name, tree in detectors.items()}
-    shared = {name: members * need // count for name, need in batch.items()}
-    free = memory.host() if jax.default_backend() == "cpu" else memory.device()
-    return Plan(always, shared, size, count, free, members)
+    stacked, devices = devices is not None, devices or experiment.devices
+    size, canvas = experiment.train_loader.batch_size, experiment.image_size
+    # Pairs have a synthetic image for every normal one.
+    rows = size * (2 if experiment.method.batch_kind == "pairs" else 1)
+    lead = (trials,) if stacked else ()
 
+    def shape(shape: tuple[int, ...], dtype: Any, split: bool = True) -> jax.ShapeDtypeStruct:
+        spec = PartitionSpec(DATA) if split else PartitionSpec()
+        place = NamedSharding(devices.mesh, spec) if devices.mesh else None
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=place)
 
-def show(plan: Plan) -> None:
-    """Prints the plan, and warns where the estimated part has no room.
-
-    Raises:
-      UserError: there is no room even for what is certain.
-    """
-    log.info("on the device:")
-    for line in plan.lines():
-        log.info("%s", line)
-    if not plan.free or plan.total <= plan.free:
-        return
-    certain = sum(plan.always.values()) + plan.batch["images"] + plan.batch["feature maps"]
-    if certain > plan.free:
-        raise UserError(
-            f"the run needs {memory.text(certain)} and more, but {memory.text(plan.free)} are free "
-            f"on the device: {_remedy(plan)}"
-        )
-    log.warning("this may be more than there is room for: %s", _remedy(plan))
+    image = shape((trials * rows, *canvas, 3), np.float32)
+    one, facts = experiment.batch_shapes, ((canvas, bool), ((), np.int32), ((), np.float32))
+    batch = Batch(
+        *jax.tree.map(lambda x: shape((*lead, rows, *x.shape[1:]), x.dtype), one[:2]),
+        *(shape((*lead, rows, *rest), dtype) for rest, dtype in facts),
+    )
+    state = jax.tree.map(
+        lambda leaf: shape((*lead, *leaf.shape), leaf.dtype, split=stacked),
+        state_shapes(experiment),
+    )
+    weights = experiment.encoder.variables
+    variables = jax.tree.map(lambda leaf: shape(leaf.shape, leaf.dtype, split=False), weights)
+    active = [shape((trials,), bool)] if stacked else []
+    split, whole = devices.count, devices.count if stacked else 1
+    return MemoryPlan(
+        always={
+            "encoder": _bytes(weights),
+            "flows": _bytes((state.params, state.buffers)) // whole,
+            "optimizer": _bytes(state.opt_state) // whole,
+        },
+        batch={
+            "images": _bytes(image) // split,
+            "feature maps": _bytes(batch[:2]) // split,
+            "encoder at work": _working_memory(experiment.encode, variables, image),
+            "gradient steps": _working_memory(step, state, batch, *active),
+        },
+        batch_size=size,
+        devices=devices.count,
+        free=memory.host() if jax.default_backend() == "cpu" else memory.device(),
+        trials=trials,
+    )
 
 
 @contextlib.contextmanager
-def told(plan: Plan | None) -> Iterator[None]:
-    """Turns the device's refusal of memory into one line, with the plan's remedy if there is one.
+def explain_out_of_memory(plan: MemoryPlan | None) -> Iterator[None]:
+    """Turns the device's refusal of memory into one line with the plan's remedy; None: to score.
 
     Raises:
       UserError: the device had no room.
@@ -135,80 +170,16 @@ def told(plan: Plan | None) -> Iterator[None]:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         reason = str(error).splitlines()[0]
-        remedy = _remedy(plan) if plan else "set train.batch_size to less"
+        remedy = plan.remedy if plan else "set eval.batch_size to less"
         raise UserError(f"no memory left on the device ({reason}): {remedy}") from error
 
 
-def _remedy(plan: Plan) -> str:
-    smaller = min(plan.largest_batch, plan.batch_size // 2 // plan.multiple * plan.multiple)
-    less = "lower data.image_size or take a smaller encoder"
-    if plan.members > 1:
-        less = f"list fewer than {plan.members} detectors in train.stack, {less}"
-    return f"set train.batch_size to {smaller}, {less}" if smaller else less
-
-
-def _inputs(system: System, size: int) -> tuple[tuple[jax.ShapeDtypeStruct, ...], Any]:
-    """Feature maps and images of a batch; pairs have a synthetic image for every clean one."""
-    rows = size * (2 if system.method.learns_from == "pairs" else 1)
-    side = system.image_size
-    maps = tuple(
-        jax.ShapeDtypeStruct((rows, *shape.shape[1:]), shape.dtype)
-        for shape in system.feature_shapes
-    )
-    return maps, jax.ShapeDtypeStruct((rows, side, side, 3), np.float32)
-
-
-def _saved(
-    system: System, variables: Tree, maps: tuple[jax.ShapeDtypeStruct, ...], image: tuple[int, ...]
-) -> dict[str, int]:
-    """What gradient steps are made of, and what the largest of them saves for its gradient."""
-    rows, side, *_ = image
-    batch = Batch(
-        None,
-        jax.ShapeDtypeStruct((rows, side, side), bool),
-        jax.ShapeDtypeStruct((rows,), np.int32),
-        jax.ShapeDtypeStruct((rows,), np.float32),
-    )
-    saved: list[int] = []
-    stacks: list[int] = []
-
-    def phases(variables: Tree, maps: Any, batch: Batch) -> None:
-        params, constants = variables["params"], variables["constants"]
-        for phase in system.method.phases(constants, maps, batch, jax.random.key(0)):
-            step = jax.tree.map(lambda leaf: leaf[0], phase.minibatches)
-            own = {group: params[group] for group in phase.trains}
-            updated = {group: constants[group] for group in phase.updates}
-            _, backward, _ = jax.vjp(
-                lambda p, phase=phase, u=updated, s=step: phase.loss_fn(p, u, s), own, has_aux=True
-            )
-            saved.append(max(0, _bytes(backward) - _bytes(own)))  # parameters are no copies
-            stacks.append(_bytes(phase.minibatches))
-
-    jax.eval_shape(phases, variables, maps, batch)
-    return {"gradient steps": sum(stacks), "saved for a gradient": max(saved)}
-
-
-def _working(apply: Callable, variables: Tree, image: jax.ShapeDtypeStruct) -> int:
-    """The most that one operation of the encoder reads and writes."""
-    jaxpr = jax.make_jaxpr(apply)(variables, image)
-    return max((_traffic(equation, len(image.shape)) for equation in jaxpr.eqns), default=0)
-
-
-def _traffic(equation: Any, axes: int) -> int:
-    values = [v.aval for v in (*equation.invars, *equation.outvars) if hasattr(v, "aval")]
-    return sum(
-        math.prod(a.shape) * a.dtype.itemsize
-        for a in values
-        if len(getattr(a, "shape", ())) == axes
-    )
+def _working_memory(function: Any, *shapes: Any) -> int:
+    """Bytes of a device that a jitted function takes beside its arguments."""
+    found = function.lower(*shapes).compile().memory_analysis()
+    return found.temp_size_in_bytes if found else 0
 
 
 def _bytes(tree: Tree) -> int:
-    """Bytes of all arrays of a tree, whether they exist or not."""
     leaves = jax.tree.leaves(tree)
-    return sum(
-        math.prod(leaf.shape) * jax.dtypes.itemsize_bits(leaf.dtype) // 8
-        if jax.dtypes.issubdtype(leaf.dtype, np.number) or leaf.dtype == bool
-        else 8
-        for leaf in leaves
-    )
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)

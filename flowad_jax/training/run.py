@@ -13,109 +13,100 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from flowad_jax import parallel
+from flowad_jax.detector import checkpoint, config_schema, folds, splits, state
+from flowad_jax.detector.calibration import to_json
+from flowad_jax.detector.checkpoint import Position
+from flowad_jax.detector.splits import Split
 from flowad_jax.errors import UserError
-from flowad_jax.evaluation.fitted import to_json
-from flowad_jax.features.store import Maps
-from flowad_jax.training import config_schema, feature_cache, scoring, splits, state, summary
-from flowad_jax.training import logging as metrics_log
-from flowad_jax.training.checkpoint import Checkpoints, Position
-from flowad_jax.training.interrupt import Interrupted, Signals
-from flowad_jax.training.logging import MetricsLog, culprits, numbers
+from flowad_jax.interrupt import Interrupted, Signals
+from flowad_jax.training import feature_cache, metrics_log, scoring, summary
+from flowad_jax.training.experiment import Experiment
+from flowad_jax.training.metrics_log import MetricsLog, explain_not_finite, numbers
+from flowad_jax.training.optimizer import fresh_state, state_shapes
 from flowad_jax.training.scoring import Scored
-from flowad_jax.training.splits import Split
 from flowad_jax.training.step import make_loss
-from flowad_jax.training.system import System
 from flowad_jax.types import Batch, TrainState
 
 log = logging.getLogger("flowad_jax")
 
 
-class Run:
-    """All of a training but the gradient steps, which are its user's.
+class TrainingRun:
+    """The training of one detector, except for the gradient steps, which `loop.train` takes.
 
     Attributes:
-      system: what the config describes.
-      state: after the last gradient step; whoever steps keeps it up to date where an epoch ends
-        and before `save`.
+      experiment: what the config describes.
+      workdir: the folder of the run.
+      state: after the last gradient step.
       position: where it stands in the data.
       features: its feature maps.
       title: tells it from others in messages.
-
-    Example:
-      with run.open(bar), closing(run.batches()) as batches:
-          for maps, batch in batches:
-              run.state, metrics = step(run.state, maps, batch)
-              run.took(metrics)
-      results = run.report()
     """
 
     state: TrainState
 
     def __init__(
         self,
-        system: System,
-        path: Path,
-        checkpoints: Checkpoints,
+        experiment: Experiment,
+        workdir: Path,
+        outputs: Path,
         title: str = "",
         allow_changed_data: bool = False,
     ):
-        """Takes the newest checkpoint, or a fresh state; files go to the folder ``path``.
+        """Takes the newest checkpoint of the workdir, or a fresh state; logs go to ``outputs``.
 
         Raises:
           UserError: the checkpoint is of other encoder weights, or of other images and that is
             not allowed.
         """
-        self.system, self.title = system, title
-        self.features = system.features
-        self._path, self._checkpoints, self._config = path, checkpoints, system.config.train
-        self._steps_per_epoch = len(system.train_loader)
-        self._loss = make_loss(system.method)
+        self.experiment, self.workdir, self.title = experiment, workdir, title
+        self.features = experiment.features
+        self._outputs, self._config = outputs, experiment.config.train
+        self._steps_per_epoch = len(experiment.train_loader)
+        self._loss = make_loss(experiment.method)
         self._pending: list[dict[str, Any]] = []  # what the steps of this epoch reported
         self._earlier: list[dict[str, float]] = []  # the same, before the run was stopped
-        self._scored: Scored | None = None
-        self._meta: dict[str, Any]
-        if checkpoints.latest is None:
-            self.state = system.devices.everywhere(state.fresh(system))
+        self._scored: Scored | None = None  # of this state
+        prefix = f"{title}: " if title else ""
+        if checkpoint.latest(workdir) is None:
+            self.state = experiment.devices.replicate(fresh_state(experiment))
             self.position = Position(0, 0)
-            self._meta = {"encoder_sha256": system.encoder.source["sha256"], "epoch_seconds": []}
+            sha256 = experiment.encoder.source["sha256"]
+            self._meta: dict[str, Any] = {"encoder_sha256": sha256}
         else:
-            self.state, self.position, self._meta = state.restored(
-                system, checkpoints, system.devices
+            self.state, self.position, self._meta = state.of_workdir(
+                experiment, workdir, experiment.devices, state_shapes(experiment)
             )
-            log.info("%sresuming at epoch %d, batch %d", title and f"{title}: ", *self.position)
+            log.info("%sresuming at epoch %d, batch %d", prefix, *self.position)
         self._check_images(allow_changed_data)
         if "fitted" not in self._meta:  # else it still has to say what that was fitted for
-            self._meta["config"] = config_schema.plain(system.config)
-        for line in system.findings:
-            log.warning("%s%s", title and f"{title}: ", line)
+            self._meta["config"] = config_schema.plain(experiment.config)
+        for line in experiment.findings:
+            log.warning("%s%s", prefix, line)
 
     def _check_images(self, allow_change: bool) -> None:
         """Compares the images with those of the checkpoint, and notes them for the next one."""
-        now = splits.all_listed(self.system.config, Split(self.system.train, self.system.holdout))
-        before = self._meta.get("images")
+        experiment, before = self.experiment, self._meta.get("images")
+        made_from = getattr(experiment.test, "normal", None)
+        split = Split(experiment.train, experiment.holdout, made_from)
+        now = splits.listed(experiment.config, split, source_files=True)
         if before is None and self.position != (0, 0):
             log.warning("%s does not say which images it was trained on", self.workdir)
-        elif before is not None:
-            found = splits.differences(before, now)
+        elif before is not None and (found := splits.differences(before, now)):
             left = self.position.epoch < self._config.epochs
-            if found and not (left and allow_change):
+            if not (left and allow_change):
                 raise splits.refused(self.workdir, found, left)
-            if found:
-                log.warning("training goes on with other images: %s", splits.first(found))
-                epoch, batch = self.position
-                self.position = Position(epoch, min(batch, self._steps_per_epoch))
-                note = f"epoch {epoch}, batch {batch}: {splits.first(found)}"
-                self._meta["changed_data"] = [*self._meta.get("changed_data", []), note]
+            log.warning("training goes on with other images: %s", splits.first(found))
+            epoch, batch = self.position
+            self.position = Position(epoch, min(batch, self._steps_per_epoch))
+            note = f"epoch {epoch}, batch {batch}: {splits.first(found)}"
+            self._meta["changed_data"] = [*self._meta.get("changed_data", []), note]
         self._meta["images"] = now
-
-    @property
-    def images(self) -> tuple[int, int]:
-        """Visits to images in the whole training, and those of the epochs that are done."""
-        per_epoch = self.system.images_per_epoch
-        return per_epoch * self._config.epochs, per_epoch * self.position.epoch
+        # What was mended since was doubtful in the epochs before.
+        doubtful = [*self._meta.get("findings", ()), *experiment.training_findings]
+        self._meta["findings"] = list(dict.fromkeys(doubtful))
 
     @property
     def is_over(self) -> bool:
@@ -127,46 +118,40 @@ class Run:
         """Whether no epoch is under way, so that the state is read before the next batch."""
         return self.position.batch in (0, self._steps_per_epoch)
 
-    @property
-    def workdir(self) -> Path:
-        """The folder of the run."""
-        return self._checkpoints.workdir
-
     def prepare_features(self, signals: Signals) -> None:
         """Computes the features that never change, if epochs are left that need them."""
-        if self.position.epoch == self._config.epochs:
-            return
-        self.features = feature_cache.prepare(
-            self.system, self._path, lambda: self.stop_if_asked(signals)
-        )
-        # None: within the epochs.
-        self._meta["features_seconds"] = round(self.features.train.seconds, 3) or None
+        if self.position.epoch < self._config.epochs:
+            self.features = feature_cache.prepare(
+                self.experiment, self._outputs, lambda: self.stop_if_asked(signals)
+            )
+            # None: within the epochs.
+            self._meta["features_seconds"] = round(self.features.train.seconds, 3) or None
 
     @contextlib.contextmanager
     def open(self, bar: tqdm) -> Iterator[None]:
         """While open, writes logs and shows its progress on a bar."""
-        step = int(self.state.step)
+        self._bar = bar
         with (
-            closing(self.system.train_loader),
-            closing(MetricsLog(self._path, step)) as self._log,
+            closing(self.experiment.train_loader),
+            closing(MetricsLog(self._outputs, int(self.state.step))) as self._log,
         ):
-            self._bar = bar
-            self._scored = self._owed()
+            done = self.position.epoch
+            if done and not self.position.batch and self.is_evaluated(done):
+                rows = metrics_log.read(self._outputs)
+                if not any(row["kind"] == "eval" and row["epoch"] == done for row in rows):
+                    self.evaluate()  # came to nothing between a checkpoint and its row
             yield
 
-    def batches(self) -> Generator[tuple[Maps, Batch], None, None]:
-        """Yields the batches that are left; between epochs it logs, saves and evaluates."""
-        while self.position.epoch < self._config.epochs:
-            epoch, first = self.position
-            started = time.perf_counter()
-            self._pending, self._earlier = [], self._meta.pop("steps", [])
-            with closing(self.features.train.epoch(epoch, first)) as batches:
-                yield from batches
-            self._end_epoch(first, time.perf_counter() - started)
-            self._after_epoch()
+    def begin_epoch(self) -> Generator[Batch, None, None]:
+        """Returns the batches that are left of an epoch."""
+        epoch, self._first = self.position
+        self._started = time.perf_counter()
+        self._pending, self._earlier = [], self._meta.pop("steps", [])
+        self._scored = None
+        return self.features.train.epoch(epoch, self._first)
 
-    def took(self, metrics: dict[str, Any]) -> None:
-        """Notes that a gradient step was taken with the batch that was yielded last.
+    def record_step(self, metrics: dict[str, Any]) -> None:
+        """Notes that a gradient step was taken with the latest batch.
 
         Raises:
           UserError: the step before became NaN or infinite.
@@ -174,116 +159,104 @@ class Run:
         epoch, index = self.position
         self.position = Position(epoch, index + 1)
         # Reading the step before keeps the device busy with this one.
-        if self._pending:
-            self._show(self._pending[-1], index - 1)
+        self.check_finite(index - 1)
         self._pending.append(metrics)
-        self._bar.update(self.system.train_loader.images(index))
+        self._bar.update(self.experiment.train_loader.images(index))
 
-    def save(self) -> None:
-        """Writes a checkpoint here, wherever in an epoch that is."""
-        if self._pending:
-            self._show(self._pending[-1], self.position.batch - 1)
-        if steps := self._earlier + numbers(self._pending):
-            self._meta["steps"] = steps
-        self._checkpoints.save(self.state, self.position, self._meta)
-
-    def stop_if_asked(self, signals: Signals) -> None:
-        """Saves and raises `Interrupted` if a signal came to one of the hosts."""
-        if received := parallel.any_host(signals.received):
-            self.save()
-            raise Interrupted(received, self.position, self.workdir)
-
-    def report(self) -> dict[str, Any]:
-        """Writes the report of a training that is over; returns the contents of results.json."""
-        past = summary.past_of(self._meta)
-        return summary.report(self.system, self._path, past, self._scored or self._score())
-
-    def _show(self, metrics: dict[str, Any], index: int) -> None:
+    def check_finite(self, index: int) -> None:
+        """Raises a UserError if the latest recorded step, of batch ``index``, is not finite."""
+        if not self._pending:
+            return
+        metrics, epoch = self._pending[-1], self.position.epoch
         if not bool(metrics["finite"]):
-            epoch = self.position.epoch
             step = epoch * self._steps_per_epoch + index + 1
             raise UserError(
                 f"training became NaN or infinite in step {step} (epoch {epoch}, batch {index}), "
-                f"{culprits(metrics)}; the last checkpoint in "
-                f"{self.workdir} is kept"
+                f"{explain_not_finite(metrics)}; the last checkpoint in {self.workdir} is kept"
             )
         self._bar.set_postfix(loss=f"{float(metrics['loss']):.4f}", refresh=False)
 
-    def _end_epoch(self, first: int, seconds: float) -> None:
-        """Logs an epoch, which took these seconds from batch ``first`` on."""
-        if self._pending:
-            self._show(self._pending[-1], self._steps_per_epoch - 1)
-        if first == 0:
-            self._meta["epoch_seconds"].append(round(seconds, 3))
-        self._log_epoch(self._earlier + numbers(self._pending), len(self._pending), seconds)
-        self._pending, self._earlier = [], []
-        self.position = Position(self.position.epoch + 1, 0)
+    def stop_if_asked(self, signals: Signals) -> None:
+        """Saves and raises `Interrupted` if a signal came to one of the hosts."""
+        if received := parallel.max_over_hosts(signals.received):
+            self.save()
+            raise Interrupted(received, self.position, self.workdir)
 
-    def _log_epoch(self, steps: list[dict[str, float]], here: int, seconds: float) -> None:
-        """Writes means over all steps of an epoch, of which so many took these seconds."""
-        means = {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
-        images = here / self._steps_per_epoch * self.system.images_per_epoch
+    def log_epoch(self) -> None:
+        """Writes the means over all steps of an epoch, which is over then."""
+        seconds = time.perf_counter() - self._started
+        self.check_finite(self._steps_per_epoch - 1)
+        if self._first == 0:
+            self._meta.setdefault("epoch_seconds", []).append(round(seconds, 3))
+        steps = self._earlier + numbers(self._pending)
+        here = len(self._pending) / self._steps_per_epoch * self.experiment.images_per_epoch
         values = {
-            **means,
+            **{name: float(np.mean([step[name] for step in steps])) for name in steps[0]},
             "learning_rate": steps[-1]["learning_rate"],
             "seconds": round(seconds, 3),
             "seconds_waited": round(self.features.train.waited, 3),
-            "images_per_second": round(images / seconds, 2),
+            "images_per_second": round(here / seconds, 2),
         }
-        self._log.write("train", int(self.state.step), self.position.epoch + 1, values)
+        self._pending, self._earlier = [], []
+        self.position = Position(self.position.epoch + 1, 0)
+        self._log.write("train", int(self.state.step), self.position.epoch, values)
 
-    def _owed(self) -> Scored | None:
-        """Makes up for an evaluation that came to nothing between a checkpoint and its row."""
-        done = self.position.epoch
-        if self.position.batch or not done or not self._evaluates(done):
-            return None
-        rows = metrics_log.read(self._path)
-        known = any(row["kind"] == "eval" and row["epoch"] == done for row in rows)
-        return None if known else self._evaluate()
+    def fit(self) -> None:
+        """Fits to normal images what the checkpoint of the last epoch keeps beside the state."""
+        config = self.experiment.config
+        fitted = scoring.fit(self.experiment, self.state, self.features)
+        if config.eval.calibration == "cross_fast":  # the scores of those that had not seen them
+            found = [fold.fitted for fold in folds.read(self.experiment, self.workdir, config)]
+            image, peak = (
+                np.concatenate([getattr(one, name) for one in found]) for name in ("image", "peak")
+            )
+            fitted = fitted._replace(image=image, peak=peak)
+        self._meta["fitted"] = to_json(fitted)
 
-    def _evaluates(self, done: int) -> bool:
+    def save(self) -> None:
+        """Writes a checkpoint here, wherever in an epoch that is."""
+        self.check_finite(self.position.batch - 1)
+        if steps := self._earlier + numbers(self._pending):
+            self._meta["steps"] = steps
+        checkpoint.save(self.workdir, self.state, self.position, self._meta)
+
+    def is_evaluated(self, done: int) -> bool:
+        """Says whether the state after so many epochs is scored on the test images."""
         return done == self._config.epochs or done % self._config.eval_every == 0
 
-    def _after_epoch(self) -> None:
-        done, last = self.position.epoch, self.position.epoch == self._config.epochs
-        if last:  # a state is saved once, so this must be there by then
-            fitted = scoring.fit(self.system, self.state, self.features)
-            self._meta["fitted"] = to_json(fitted)
-        if last or done % self._config.checkpoint_every == 0:
-            self._checkpoints.save(self.state, self.position, self._meta)
-        self._scored = self._evaluate() if self._evaluates(done) else None
-
-    def _evaluate(self) -> Scored:
-        """Scores the test images and writes it down."""
-        done, scored = self.position.epoch, self._score()
-        values = scored.metrics | self._holdout_loss()
-        form = self.system.config.eval.scoring
+    def evaluate(self) -> None:
+        """Scores the test images and the loss of the held-out ones, and logs both."""
+        done, self._scored = self.position.epoch, self._score()
+        values = dict(self._scored.metrics)
+        if self.features.holdout is not None:
+            with closing(self.features.holdout.epoch(0)) as batches:
+                parts = [
+                    (self._loss(self.state, batch), jnp.sum(batch.weight)) for batch in batches
+                ]
+            losses, weights = zip(*jax.device_get(parts), strict=True)
+            values["holdout_loss"] = float(np.average(losses, weights=weights))
+        form = self.experiment.config.eval.scoring
         self._log.write("eval", int(self.state.step), done, values, scoring=form)
         if parallel.is_first():
             title = f"{self.title}, epoch" if self.title else "epoch"
-            self._bar.write(f"{title} {done}: {summary.one_line(scored.metrics)}")
-        return scored
+            self._bar.write(f"{title} {done}: {summary.one_line(values)}")
 
     def _score(self) -> Scored:
-        fitted = state.fitted_of(self._meta, self.system.config)
-        return scoring.score_as_asked(self.system, self.state, self.features, fitted)
+        fitted = state.fitted_of(self._meta, self.experiment.config)
+        return scoring.score(self.experiment, self.state, self.features, fitted)
 
-    def _holdout_loss(self) -> dict[str, float]:
-        """Mean training loss of the normal images that are not trained on."""
-        if self.features.holdout is None:
-            return {}
-        with closing(self.features.holdout.epoch(0)) as batches:
-            parts = [(self._loss(self.state, *pair), jnp.sum(pair[1].weight)) for pair in batches]
-        losses, weights = zip(*jax.device_get(parts), strict=True)
-        return {"holdout_loss": float(np.average(losses, weights=weights))}
+    def report(self) -> dict[str, Any]:
+        """Writes the report of a training that is over; returns the contents of results.json."""
+        scored = self._scored or self._score()
+        return summary.report(self.experiment, self._outputs, self._meta, scored)
 
 
-def progress(runs: list[Run]) -> tqdm:
-    """A bar over all images that runs have before them or behind them."""
-    totals, done = zip(*(run.images for run in runs), strict=True)
+def progress(runs: list[TrainingRun]) -> tqdm:
+    """Returns a bar over all images that runs have before them or behind them."""
+    visits = [(run.experiment.images_per_epoch, run.experiment.config, run) for run in runs]
     return tqdm(
-        total=sum(totals),
-        initial=sum(done),
+        total=sum(images * config.train.epochs for images, config, _ in visits),
+        initial=sum(images * run.position.epoch for images, _, run in visits),
         desc="train",
         unit="img",
         smoothing=0.05,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from flowad_jax.errors import UserError
 
-Schedule = Callable[[jax.Array], jax.Array]
+Schedule = Callable[[jax.Array], jax.Array]  # image batches seen -> learning rate
 
 EXPORTS = ("cflow", "constant", "msflow", "ssnf")
 
@@ -36,18 +37,14 @@ def cflow(
       sub_epochs: passes per meta epoch.
       warmup_meta_epochs: length of the warm-up; 0 for none.
       decay_rate: see above.
-
-    Returns:
-      A function from the number of image batches seen to the learning rate.
     """
     meta_epochs = math.ceil(epochs / sub_epochs)
     length = steps_per_epoch * sub_epochs
     lowest = learning_rate * decay_rate**3
 
-    def cosine(meta_epoch):
-        return (
-            lowest + (learning_rate - lowest) * (1 + jnp.cos(jnp.pi * meta_epoch / meta_epochs)) / 2
-        )
+    def cosine(meta_epoch: Any) -> jax.Array:
+        fall = 1 + jnp.cos(jnp.pi * meta_epoch / meta_epochs)
+        return lowest + (learning_rate - lowest) * fall / 2
 
     def schedule(step: jax.Array) -> jax.Array:
         rate = cosine(step // length)
@@ -84,9 +81,6 @@ def msflow(
       warmup_start: share of the learning rate with which the warm-up begins.
       milestones: shares of ``epochs`` after which the rate falls.
       gamma: factor by which it falls.
-
-    Returns:
-      A function from the number of image batches seen to the learning rate.
     """
     warmup = warmup_meta_epochs * sub_epochs
     falls = jnp.array([round(share * epochs) for share in milestones])
@@ -104,7 +98,7 @@ def ssnf(
     learning_rate: float,
     epochs: int,
     steps_per_epoch: int,
-    t_max: int = 100,
+    t_max: int | None = 100,
     eta_min: float = 1e-6,
 ) -> Schedule:
     """Cosine by epoch that falls for ``t_max`` epochs and climbs back for as many (SSNF, released).
@@ -115,17 +109,14 @@ def ssnf(
       learning_rate: highest value, that of the first epoch.
       epochs: passes over the images in the whole run.
       steps_per_epoch: image batches per pass.
-      t_max: epochs from the highest to the lowest rate; 0 for one fall over the whole run.
+      t_max: epochs from the highest to the lowest rate; None for one fall over the whole run.
       eta_min: lowest value.
-
-    Returns:
-      A function from the number of image batches seen to the learning rate.
 
     Raises:
       UserError: ``t_max`` is negative.
     """
-    if t_max < 0:
-        raise UserError(f"train.schedule.t_max={t_max}: epochs of a fall, or 0 for the whole run")
+    if t_max is not None and t_max < 0:
+        raise UserError(f"train.schedule.t_max={t_max}: epochs of a fall, or None for the run")
     fall = t_max or epochs
 
     def schedule(step: jax.Array) -> jax.Array:

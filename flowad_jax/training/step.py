@@ -1,17 +1,16 @@
-"""The only place that applies gradients: runs the phases of a method on the maps of a batch."""
+"""The only place that applies gradients: runs the phases of a method on a batch."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from flowad_jax.parallel import ALONE, Devices
-from flowad_jax.training.optim import Adam
+from flowad_jax.training.optimizer import Adam
 from flowad_jax.training.schedules import Schedule
 from flowad_jax.types import Batch, Method, Phase, TrainState, Tree
 
@@ -19,70 +18,53 @@ Metrics = dict[str, jax.Array]
 FEATURES = "features"  # beside the parameter groups, in the metrics that say what is finite
 
 
-def init_state(
-    method: Method, optimizer: Adam, maps: tuple[jax.Array, ...], seed: int
-) -> TrainState:
-    """Draws a fresh state; of the maps (L of them, (B, h, w, C)) only the shapes matter."""
-    init_rng, rng = jax.random.split(jax.random.key(seed))
-    variables = _init(method)(init_rng, maps)
-    params = variables["params"]
-    opt_state = {group: optimizer.init(tree) for group, tree in params.items()}
-    return TrainState(jnp.zeros((), jnp.int32), params, opt_state, variables["constants"], rng)
-
-
-@functools.lru_cache(maxsize=4)
-def _init(method: Method) -> Callable[..., dict[str, Tree]]:
-    # Random numbers are cheap to draw and slow to compile: optimising that code takes minutes.
-    return jax.jit(method.init, compiler_options={"xla_backend_optimization_level": 0})
-
-
 def make_train_step(
     method: Method,
     optimizer: Adam,
     schedule: Schedule,
-    clip_norm: float = 0.0,
+    clip_norm: float | None = None,
     devices: Devices = ALONE,
-) -> Callable[[TrainState, tuple[jax.Array, ...], Batch], tuple[TrainState, Metrics]]:
-    """Returns what `make_maps_step` does, jitted.
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """Returns what `make_step` does, jitted.
 
     The old state is donated: do not use it after the call.
     """
-    step = make_maps_step(method, optimizer, schedule, clip_norm, devices)
+    step = make_step(method, optimizer, schedule, clip_norm, devices)
     return jax.jit(step, donate_argnums=0)
 
 
-def make_maps_step(
+def make_step(
     method: Method,
     optimizer: Adam,
     schedule: Schedule,
-    clip_norm: float = 0.0,
+    clip_norm: float | None = None,
     devices: Devices = ALONE,
-) -> Callable[[TrainState, tuple[jax.Array, ...], Batch], tuple[TrainState, Metrics]]:
-    """Returns the step on feature maps, not jitted: ``(state, maps, batch) -> (state, metrics)``.
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """Returns the step, not jitted: ``(state, batch) -> (state, metrics)``.
 
     Metrics are ``learning_rate``, the mean ``loss`` over all gradient steps, ``loss/<groups>`` of
     each phase beside whatever else it reports, ``finite/<group>`` of the parameters and of the
-    maps, and ``finite``, false as soon as one of these or the loss is not. Losses are per
+    features, and ``finite``, false as soon as one of these or the loss is not. Losses are per
     dimension where a phase says how many it has.
 
     Args:
       method: gives the phases.
       optimizer: steps every parameter group.
       schedule: learning rate by image batch.
-      clip_norm: bound on the norm of the gradients of one step, see `clip`; 0 for none.
+      clip_norm: bound on the norm of the gradients of one step, see `clip`; None for none.
       devices: share the rows of every gradient step.
     """
 
-    def maps_step(state: TrainState, maps: tuple[jax.Array, ...], batch: Batch):
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         rng = jax.random.fold_in(state.rng, state.step)
         learning_rate = schedule(state.step)
         reports = {}
-        for phase in method.phases(state.constants, maps, batch, rng):
-            phase = phase._replace(minibatches=devices.spread(phase.minibatches))
+        for phase in method.phases(state.buffers, batch, rng):
+            phase = phase._replace(minibatches=devices.shard_minibatches(phase.minibatches))
             state, report = _run_phase(state, phase, optimizer, learning_rate, clip_norm)
-            reports["+".join(phase.trains)] = (report, phase.active)
+            reports["+".join(phase.param_groups)] = (report, phase.active)
         metrics = _metrics(reports) | {"learning_rate": learning_rate}
-        sound = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(maps)]
+        sound = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves((batch.maps, batch.image))]
         metrics[f"finite/{FEATURES}"] = jnp.all(jnp.stack(sound))
         for group, params in state.params.items():
             metrics[f"finite/{group}"] = jnp.isfinite(optax.tree.norm(params))
@@ -90,38 +72,39 @@ def make_maps_step(
         metrics["finite"] = jnp.isfinite(metrics["loss"]) & jnp.all(jnp.stack(finite))
         return state._replace(step=state.step + 1), metrics
 
-    return maps_step
+    return step
 
 
 def make_stack_step(
     method: Method,
     optimizer: Adam,
     schedules: Sequence[Schedule],
-    clip_norm: float = 0.0,
+    clip_norm: float | None = None,
     at_once: bool = True,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
-    """Returns the jitted step of M detectors, ``(states, maps, batches, active) -> ...``.
+    """Returns the jitted step of M detectors: ``(states, batches, active) -> (states, metrics)``.
 
-    It returns ``(states, metrics)``; every array has a leading axis M. A detector that is not
-    ``active`` (M,) keeps its state. The old states are donated.
+    Every array has a leading axis M. A detector that is not ``active`` (M,) keeps its state. The
+    old states are donated.
 
     Args:
-      method: of all.
-      optimizer: of all.
-      schedules: of each.
-      clip_norm: see `make_maps_step`.
+      method: shared by all detectors.
+      optimizer: shared by all detectors.
+      schedules: one per detector.
+      clip_norm: see `make_step`.
       at_once: all in the same operations, which fill an accelerator; else one after the other,
         which a processor does faster.
     """
 
-    def one(state: TrainState, maps: tuple[jax.Array, ...], batch: Batch, rate: Any, active: Any):
-        maps_step = make_maps_step(method, optimizer, lambda _: rate, clip_norm)
-        new, metrics = maps_step(state, maps, batch)
+    def one(
+        state: TrainState, batch: Batch, rate: jax.Array, active: jax.Array
+    ) -> tuple[TrainState, Metrics]:
+        new, metrics = make_step(method, optimizer, lambda _: rate, clip_norm)(state, batch)
         return jax.tree.map(lambda n, o: jnp.where(active, n, o), new, state), metrics
 
-    def step(states: TrainState, maps: tuple[jax.Array, ...], batches: Batch, active: jax.Array):
+    def step(states: TrainState, batches: Batch, active: jax.Array) -> tuple[TrainState, Metrics]:
         rates = jnp.stack([rate(states.step[m]) for m, rate in enumerate(schedules)])
-        given = (states, maps, batches, rates, active)
+        given = (states, batches, rates, active)
         return jax.vmap(one)(*given) if at_once else jax.lax.map(lambda x: one(*x), given)
 
     return jax.jit(step, donate_argnums=0)
@@ -130,20 +113,20 @@ def make_stack_step(
 @functools.lru_cache(maxsize=4)  # members of a stack share the program
 def make_loss(
     method: Method,
-) -> Callable[[TrainState, tuple[jax.Array, ...], Batch], jax.Array]:
-    """Returns the jitted ``(state, maps, batch) -> loss`` of `make_maps_step`, without a step."""
+) -> Callable[[TrainState, Batch], jax.Array]:
+    """Returns the jitted ``(state, batch) -> loss`` of `make_step`, without a step."""
 
-    def maps_loss(state: TrainState, maps: tuple[jax.Array, ...], batch: Batch) -> jax.Array:
-        phases = method.phases(state.constants, maps, batch, jax.random.key(0))
-        return _metrics({"+".join(phase.trains): _evaluate(state, phase) for phase in phases})[
-            "loss"
-        ]
+    def loss(state: TrainState, batch: Batch) -> jax.Array:
+        phases = method.phases(state.buffers, batch, jax.random.key(0))
+        return _metrics(
+            {"+".join(phase.param_groups): _evaluate(state, phase) for phase in phases}
+        )["loss"]
 
-    return jax.jit(maps_loss)
+    return jax.jit(loss)
 
 
-def clip(grads: Tree, limit: float) -> Tree:
-    """Shortens gradients whose norm, over all leaves together, is above ``limit``; 0 for never.
+def clip(grads: Tree, limit: float | None) -> Tree:
+    """Shortens gradients whose norm, over all leaves together, is above ``limit``; None for never.
 
     The factor is that of ``torch.nn.utils.clip_grad_norm_``: ``min(1, limit / (norm + 1e-6))``.
     """
@@ -154,50 +137,51 @@ def clip(grads: Tree, limit: float) -> Tree:
 
 
 def _run_phase(
-    state: TrainState, phase: Phase, optimizer: Adam, learning_rate: jax.Array, clip_norm: float
+    state: TrainState,
+    phase: Phase,
+    optimizer: Adam,
+    learning_rate: jax.Array,
+    clip_norm: float | None,
 ) -> tuple[TrainState, Metrics]:
     """Scans the gradient steps of one phase; returns the state and what every step reports."""
 
-    def train(carry, minibatch):
-        params, opt_state, constants = carry
+    def train(carry: Tree, minibatch: Tree) -> tuple[Tree, Metrics]:
+        params, opt_state, buffers = carry
         gradient = jax.value_and_grad(phase.loss_fn, has_aux=True)
-        (loss, aux), grads = gradient(params, constants, minibatch)
+        (loss, aux), grads = gradient(params, buffers, minibatch)
         grads = clip(grads, clip_norm)
         new = {g: optimizer.update(grads[g], opt_state[g], params[g], learning_rate) for g in grads}
         params, opt_state = ({g: pair[i] for g, pair in new.items()} for i in (0, 1))
-        return (params, opt_state, aux.constants), {"loss": loss / phase.dimensions, **aux.metrics}
+        return (params, opt_state, aux.buffers), {"loss": loss / phase.dimensions, **aux.metrics}
 
-    def skip(carry, minibatch):
-        params, _, constants = carry
-        loss, aux = jax.eval_shape(phase.loss_fn, params, constants, minibatch)
+    def skip(carry: Tree, minibatch: Tree) -> tuple[Tree, Metrics]:
+        params, _, buffers = carry
+        loss, aux = jax.eval_shape(phase.loss_fn, params, buffers, minibatch)
         return carry, jax.tree.map(lambda x: jnp.zeros((), x.dtype), {"loss": loss, **aux.metrics})
 
-    def one_step(carry, step):
+    def one_step(carry: Tree, step: tuple[jax.Array, Tree]) -> tuple[Tree, Metrics]:
         active, minibatch = step
         return jax.lax.cond(active, train, skip, carry, minibatch)
 
-    params, opt_state = dict(state.params), dict(state.opt_state)
-    constants = dict(state.constants)
-    carry = tuple({g: tree[g] for g in phase.trains} for tree in (params, opt_state))
-    carry += ({g: constants[g] for g in phase.updates},)
+    parts = (state.params, state.opt_state, state.buffers)
+    names = (phase.param_groups, phase.param_groups, phase.mutable)
+    carry = tuple({g: part[g] for g in own} for part, own in zip(parts, names, strict=True))
     carry, report = jax.lax.scan(one_step, carry, (phase.active, phase.minibatches))
-    params.update(carry[0])
-    opt_state.update(carry[1])
-    constants.update(carry[2])
-    for group in params.keys() - set(phase.trains):
-        params[group], opt_state[group] = optimizer.rest(
+    params, opt_state, buffers = (old | new for old, new in zip(parts, carry, strict=True))
+    for group in params.keys() - set(phase.param_groups):
+        params[group], opt_state[group] = optimizer.idle_step(
             params[group], opt_state[group], jnp.sum(phase.active), learning_rate
         )
-    return state._replace(params=params, opt_state=opt_state, constants=constants), report
+    return state._replace(params=params, opt_state=opt_state, buffers=buffers), report
 
 
 def _evaluate(state: TrainState, phase: Phase) -> tuple[Metrics, jax.Array]:
     """The loss of every minibatch of a phase, and which of them count."""
-    params = {group: state.params[group] for group in phase.trains}
-    constants = {group: state.constants[group] for group in phase.updates}
+    params = {group: state.params[group] for group in phase.param_groups}
+    buffers = {group: state.buffers[group] for group in phase.mutable}
 
-    def loss(minibatch):
-        return phase.loss_fn(params, constants, minibatch)[0] / phase.dimensions
+    def loss(minibatch: Tree) -> jax.Array:
+        return phase.loss_fn(params, buffers, minibatch)[0] / phase.dimensions
 
     losses = jax.lax.map(loss, phase.minibatches)
     return {"loss": jnp.where(phase.active, losses, 0.0)}, phase.active

@@ -1,76 +1,122 @@
-"""What a person reads of a run: results, pictures, a page, and a line at the end."""
+"""Human-readable summary of a run: results, pictures, a page, and a line at the end."""
 
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import statistics
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ml_collections import config_dict
 
-from flowad_jax import parallel
+from flowad_jax.data import record
+from flowad_jax.data.subset import NamesOnly
+from flowad_jax.detector import converted
 from flowad_jax.errors import printable
-from flowad_jax.evaluation import conformal, metrics, pictures, results
-from flowad_jax.evaluation import report as html
-from flowad_jax.training import converted, splits, state, workdir
-from flowad_jax.training import logging as metrics_log
-from flowad_jax.training.scoring import Scored, score_as_asked
-from flowad_jax.training.system import System, build
+from flowad_jax.evaluation import metrics
+from flowad_jax.evaluation.scores import extreme_ties
+from flowad_jax.report import html_page as html
+from flowad_jax.report import pictures, results
+from flowad_jax.report.formats import is_finite
+from flowad_jax.report.scored_images import NORMAL, SYNTHETIC, WITHOUT_METRICS
+from flowad_jax.training import metrics_log
+from flowad_jax.training.experiment import Experiment
+from flowad_jax.training.scoring import Scored
 
 log = logging.getLogger("flowad_jax")
 
 
-def report(system: System, path: Path, past: dict[str, Any], scored: Scored) -> dict[str, Any]:
-    """Writes results.json, results.md and the pictures of a run; returns the results.
+def report(
+    experiment: Experiment,
+    path: Path,
+    meta: dict[str, Any],
+    scored: Scored,
+    data: str | None = None,
+    folder: Path | None = None,
+) -> dict[str, Any]:
+    """Writes results.json, results.md, the pictures and the page of a run.
 
     Args:
-      system: the run.
-      path: its workdir.
-      past: see `past_of`.
-      scored: the state that is reported.
+      experiment: the run, with the images that were scored.
+      path: its folder.
+      meta: what its checkpoint says about the training.
+      scored: what was found.
+      data: where the images lie if they are not those of the run's data set.
+      folder: to write into; None: ``path``.
+
+    Returns:
+      The contents of results.json.
     """
+    config, test, ties = experiment.config, experiment.test, _ties(experiment, scored)
+    for line in ties:
+        log.warning("%s", line)
+    origin = experiment.scored_images
+    command = ["flowad", "eval", f"--workdir={path.name}"] + [f"--data={data}"] * bool(data)
     written = {
-        "method": system.config.method.name,
+        "method": config.method.name,
         "data": {
-            "name": system.config.data.name,
-            "category": system.config.data.category,
-            "image_size": system.image_size,
-            "train": system.train.describe(),
-            "holdout": system.holdout.describe(),
-            "test": system.test.describe(),
-            **({"changed_in_training": past["changed_data"]} if past["changed_data"] else {}),
+            "name": config.data.name,
+            "category": config.data.category or "",
+            "image_size": experiment.canvas.size,
+            "train": record.count(experiment.train),
+            "holdout": record.count(experiment.holdout),
+            "test": record.count(NamesOnly(()) if origin in (*NORMAL, "synthetic") else test),
+            **({"synthetic_test": record.count(test)} if origin == "synthetic" else {}),
+            **({"test_root": os.path.abspath(data)} if data else {}),
+            **({"changed_in_training": meta["changed_data"]} if "changed_data" in meta else {}),
         },
-        "encoder": dict(system.encoder.source),
-        "seed": system.config.seed,
-        "scoring": system.config.eval.scoring,
-        "image_score": system.config.eval.image_score,
-        "mask_size": system.config.eval.mask_size,
-        "epochs": system.config.train.epochs,
+        "encoder": dict(experiment.encoder.source),
+        "seed": config.seed,
+        "scored_images": origin,
+        "scoring": config.eval.scoring,
+        "image_score": config.eval.image_score,
+        "mask_size": config.eval.mask_size,
+        "epochs": config.train.epochs,
         "columns": {
             "converted" if converted.is_converted(path) else "last": scored.metrics,
-            **_chosen(path, system.config.eval.scoring),
+            **({} if data else metrics_log.chosen(path, config.eval.scoring)),
         },
-        "findings": system.findings,
-        "undefined": metrics.undefined(system.test.labels, scored.masks),
-        "thresholds": _thresholds(system, scored),
-        "timing": _timing(system, past, scored),
+        "findings": list(dict.fromkeys([*meta.get("findings", ()), *experiment.findings, *ties])),
+        "undefined": metrics.undefined(test.labels, scored.masks) if scored.metrics else {},
+        "thresholds": _thresholds(experiment, scored),
+        "timing": _timing(experiment, meta, scored),
         "versions": results.versions(),
-        "commands": [f"python eval.py --workdir={shlex.quote(path.name)}"],
+        "commands": [" ".join(map(shlex.quote, command))],
         "pictures": [],
     }
-    results.write(path, written)  # first: no picture may cost a result
-    written["pictures"] = _pictures(system, path, scored)
-    results.write(path, written)
-    _attempt("report.html", lambda: _write_page(system, path, written, scored))
+    _write(experiment, folder or path, scored, written)
     return written
 
 
-def _attempt(name: str, draw: Callable[[], Any]) -> Any:
-    """Returns what was drawn; whatever fails costs the picture and gets a line, and no more."""
+def _write(experiment: Experiment, path: Path, scored: Scored, written: dict[str, Any]) -> None:
+    """Writes results.json, results.md, the pictures and the page; ``written`` is in the first."""
+    results.write(path, written)  # first: no picture may cost a result
+    written["pictures"] = _pictures(experiment, path, scored)
+    results.write(path, written)
+    config = experiment.config
+    if limit := config.eval.report_images:
+        _or_warn(
+            "report.html",
+            lambda: html.write(
+                path / "report.html",
+                written,
+                config,
+                experiment.shown_images,
+                scored.scores,
+                scored.masks,
+                None if experiment.scored_images in NORMAL else scored.p_values,
+                written["thresholds"].get("image"),
+                flagged=scored.flagged,
+                limit=limit,
+            ),
+        )
+
+
+def _or_warn(name: str, draw: Callable[[], Any]) -> Any:
+    """Returns what was drawn; a failure costs the picture and gets a line, and no more."""
     try:
         return draw()
     except Exception as error:
@@ -79,178 +125,106 @@ def _attempt(name: str, draw: Callable[[], Any]) -> Any:
         return None
 
 
-def _write_page(system: System, path: Path, written: dict[str, Any], scored: Scored) -> None:
-    """Writes report.html, unless the config wants none."""
-    limit = system.config.eval.report_images
-    if not limit:
-        return
-    html.write(
-        path / "report.html",
-        written,
-        system.config,
-        system.test,
-        scored.scores,
-        scored.masks,
-        scored.p_values,
-        written["thresholds"].get("image"),
-        limit=limit,
-    )
-
-
-def _thresholds(system: System, scored: Scored) -> dict[str, Any]:
-    """The calibration card, and what its threshold does on the test set."""
-    fitted, p_values = scored.fitted, scored.p_values
-    if fitted is None or p_values is None:
-        return {}
-    labels = system.test.labels
-    card = conformal.card(fitted.image, fitted.peak, system.config.eval.false_alarm_rate)
-    flagged = p_values <= card["promised"]
-    test = {
-        "false_alarms": int(np.sum(flagged & (labels == 0))),
-        "good": int(np.sum(labels == 0)),
-        "detected": int(np.sum(flagged & (labels == 1))),
-        "anomalous": int(np.sum(labels == 1)),
-    }
-    if unknown := int(np.sum(labels == metrics.UNKNOWN)):
-        flags = int(np.sum(flagged & (labels == metrics.UNKNOWN)))
-        test |= {"unknown_flagged": flags, "unknown": unknown}
-    return {**card, "test": test}
-
-
-def evaluate_workdir(
-    directory: str | Path,
-    scoring: str | None = None,
-    rate: float | None = None,
-    allow_import: Collection[str] = (),
-) -> dict[str, Any]:
-    """Scores the newest checkpoint of a workdir again and rewrites its report.
-
-    Args:
-      directory: a workdir of `train`.
-      scoring: ``"calibrated"`` or the name of the method's published form, instead of the
-        config's choice.
-      rate: false-alarm rate of the thresholds, instead of the config's.
-      allow_import: packages whose functions the stored config may name, as in
-        ``"mine.flows:build"``; nothing is imported from elsewhere.
-
-    Raises:
-      UserError: it is no workdir, the method has no such scoring, the checkpoint is damaged, or
-        the config names what may not be imported.
-    """
-    path = Path(directory).absolute()
-    config = workdir.load_config(path, allow_import)
-    if scoring:
-        config.eval.scoring = scoring
-    if rate is not None:
-        config.eval.false_alarm_rate = rate
-    metrics_log.read(path)  # what is damaged is refused before anything is computed
-    with parallel.outputs(path) as outputs:
-        meta = state.meta_of(path)
-        done, _ = meta.get("position", (config.train.epochs, 0))  # one that was converted is done
-        fitted = state.fitted_of(meta, config)
-        if done < config.train.epochs:
-            log.warning("training stopped in epoch %d of %d", done, config.train.epochs)
-            fitted = None  # if there is one, it belongs to another state
-        fits = fitted is None and config.eval.scoring == "calibrated"
-        split = _normal_images(path, config, meta, fits)
-        system = build(config, split=split, for_training=False)
-        restored, *_ = state.of_workdir(system, path, system.devices)
-        scored = score_as_asked(system, restored, system.features, fitted)
-        return report(system, outputs, past_of(meta), scored)
-
-
-def _normal_images(
-    path: Path, config: config_dict.ConfigDict, meta: dict[str, Any], fits: bool
-) -> splits.Split | None:
-    """The images that a run was trained on and held out; opened only where scores are fitted.
-
-    None: an old checkpoint does not know them.
-    """
-    images = meta.get("images")
-    if images is None:
-        if fits:
-            log.warning("%s does not say which images it was trained on", path)
-        return None
-    if not fits:
-        return splits.names_only(images)
-    split = splits.again(config, images)
-    if found := splits.differences(images, splits.listed(config, split)):
-        raise splits.refused(path, found)
-    return split
-
-
-def past_of(meta: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint knows about how it came about."""
-    return {key: meta.get(key) for key in ("epoch_seconds", "features_seconds", "changed_data")}
-
-
-def headline(found: Mapping[str, Any]) -> str:
-    """What a script prints at the end: metrics, and what the threshold does."""
-    columns = found["columns"]
-    name = results.final(columns)
-    lines = [f"{results.COLUMNS[name].partition(' (')[0]}: {one_line(columns[name])}"]
-    if card := found["thresholds"]:
-        flags = "flags {false_alarms} of {good} good and {detected} of {anomalous} anomalous images"
-        rate = f"threshold for a false-alarm rate of {card['promised']:.3g}"
-        if "unknown" in card["test"]:
-            flags += ", and {unknown_flagged} of {unknown} whose label is unknown"
-        lines.append(f"{rate}: {flags.format(**card['test'])}")
-    return "\n".join(lines)
-
-
-def one_line(values: dict[str, float]) -> str:
-    """The main metrics in percent, on one line."""
-    names = ("image_auroc", "pixel_auroc", "aupro_0.30")
-    return "  ".join(f"{name} {100 * values[name]:.2f}" for name in names)
-
-
-def _chosen(path: Path, scoring: str) -> dict[str, dict[str, Any]]:
-    """Metrics of the logged epoch that held-out normal images choose, and the test set would.
-
-    The first is a result, the second a bound.
-    """
-    rows = [row for row in metrics_log.read(path) if row.get("scoring") == scoring]
-    loyal = [row for row in rows if "holdout_loss" in row]
-    tested = [row for row in rows if "image_auroc" in row]
-    return {
-        "validation": _shown(min(loyal, key=lambda row: row["holdout_loss"], default={})),
-        "oracle": _shown(max(tested, key=_quality, default={})),
-    }
-
-
-def _quality(row: dict[str, Any]) -> tuple[float, float]:
-    return row["image_auroc"], row.get("pixel_auroc", 0.0)
-
-
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key not in ("kind", "step", "scoring")}
-
-
-def _timing(system: System, timing: dict[str, Any], scored: Scored) -> dict[str, Any]:
-    # The first epoch holds compilation; with one epoch there is no other figure to give.
-    epochs = timing["epoch_seconds"][1:] or timing["epoch_seconds"]
-    seconds = statistics.median(epochs) if epochs else None
-    return {
-        "features_seconds": timing["features_seconds"],
-        "seconds_per_epoch": seconds,
-        "train_images_per_second": (
-            round(system.images_per_epoch / seconds, 2) if seconds else None
-        ),
-        "test_images_per_second": round(len(system.test) / scored.seconds, 2),
-    }
-
-
-def _pictures(system: System, path: Path, scored: Scored) -> list[str]:
+def _pictures(experiment: Experiment, path: Path, scored: Scored) -> list[str]:
     """Draws panels, curves and histogram; returns their paths relative to the workdir."""
-    per_kind = system.config.eval.pictures_per_kind
+    per_kind = experiment.config.eval.pictures_per_kind
     if not per_kind:
         return []
-    test, masks, (image, maps, overlap) = system.test, scored.masks, scored.scores
-    folder, labels = path / "images", system.test.labels
-    roc, histogram = folder / "roc.png", folder / "histogram.png"
+    test, masks, (image, maps, overlap) = experiment.test, scored.masks, scored.scores
+    folder, labels, shown = path / "images", test.labels, experiment.shown_images
+    made_up = "synthetic_" * (experiment.scored_images == "synthetic")
+    roc, histogram = folder / f"{made_up}roc.png", folder / f"{made_up}histogram.png"
     drawings: dict[str, Callable[[], Any]] = {
         "roc.png": lambda: [pictures.save_roc(roc, labels, image, masks, maps, overlap)],
         "histogram.png": lambda: [pictures.save_histogram(histogram, labels, test.kinds, image)],
-        "panels": lambda: pictures.save_panels(folder, test, maps, image, per_kind=per_kind),
+        "panels": lambda: pictures.save_panels(folder, shown, maps, image, per_kind=per_kind),
     }
-    return [path for name, draw in drawings.items() for path in _attempt(name, draw) or ()]
+    if not scored.metrics:
+        del drawings["roc.png"]
+    return [path for name, draw in drawings.items() for path in _or_warn(name, draw) or ()]
+
+
+def _ties(experiment: Experiment, scored: Scored) -> list[str]:
+    """Lines about scores at an extreme that do not tell images apart, and what to do."""
+    scores, config = {experiment.scored_images: scored.scores.image}, experiment.config
+    if scored.fitted:
+        scores["held-out"] = scored.fitted.image
+    remedy = (
+        "unless they are copies of one image, train longer, or anew with eval.image_score=0.03"
+        if scored.fitted
+        else f"eval.scoring={config.eval.scoring} does not tell them apart: calibrated may"
+    )
+    return [
+        f"{name} images: {tie}; {remedy}"
+        for name, some in scores.items()
+        for tie in extreme_ties(some)
+    ]
+
+
+def _thresholds(experiment: Experiment, scored: Scored) -> dict[str, Any]:
+    """The calibration card, and what its threshold does on the test set."""
+    labels, card = experiment.test.labels, scored.decisions.card
+    flagged = scored.flagged
+    # Normal images of the run are not new, so that a threshold cannot be measured on them.
+    if flagged is None or experiment.scored_images in NORMAL:
+        return card
+
+    def count(label: int) -> tuple[int, int]:
+        return int(np.sum(flagged & (labels == label))), int(np.sum(labels == label))
+
+    (false_alarms, good), (detected, anomalous) = count(0), count(1)
+    unknown_flagged, unknown = count(metrics.UNKNOWN)
+    test = {"false_alarms": false_alarms, "good": good}
+    test |= {"detected": detected, "anomalous": anomalous}
+    test |= {"unknown_flagged": unknown_flagged, "unknown": unknown} if unknown else {}
+    return {**card, "synthetic_test" if experiment.scored_images == "synthetic" else "test": test}
+
+
+def _timing(experiment: Experiment, meta: dict[str, Any], scored: Scored) -> dict[str, Any]:
+    # The first epoch holds compilation; with one epoch there is no other figure to give.
+    epochs = meta.get("epoch_seconds", [])
+    epochs = epochs[1:] or epochs
+    seconds = statistics.median(epochs) if epochs else None
+    rate = round(experiment.images_per_epoch / seconds, 2) if seconds else None
+    return {
+        "features_seconds": meta.get("features_seconds"),
+        "seconds_per_epoch": seconds,
+        "train_images_per_second": rate,
+        "test_images_per_second": round(len(experiment.test) / scored.seconds, 2),
+    }
+
+
+def headline(found: Mapping[str, Any]) -> str:
+    """Returns what a script prints at the end: metrics, and what the threshold does."""
+    columns, card = found["columns"], found["thresholds"]
+    name = results.final(columns)
+    without = WITHOUT_METRICS.get(found.get("scored_images", "test"))
+    lines = [f"{results.COLUMNS[name].partition(' (')[0]}: {without or one_line(columns[name])}"]
+    if card:
+        line, made_up = card["meaning"], "synthetic_test" in card
+        if test := card.get("synthetic_test" if made_up else "test"):
+            kind = "synthetic" if made_up else "anomalous"
+            labelled = f"{{false_alarms}} of {{good}} good and {{detected}} of {{anomalous}} {kind}"
+            counts = [f"{labelled} images"] * bool(test["good"] or test["anomalous"])
+            if "unknown" in test:
+                counts.append("{unknown_flagged} of {unknown} whose label is unknown")
+            line += f"; it flags {', and '.join(counts).format(**test)}"
+        lines.append(line)
+    if "best_f1" in found:
+        lines.append(found["best_f1"])
+    return "\n".join(lines)
+
+
+def one_line(values: Mapping[str, float | None]) -> str:
+    """Returns the main metrics in percent, on one line, or why there are none."""
+    names = ("image_auroc", "pixel_auroc", "aupro_0.30")
+    shown = {name: values.get(name) for name in names}
+    shown |= {f"synthetic {name}": values.get(f"{SYNTHETIC}{name}") for name in names}
+    known = [f"{name} {100 * value:.2f}" for name, value in shown.items() if is_finite(value)]
+    if "pixel_auroc" in values and not is_finite(values["pixel_auroc"]):
+        known.append("no masks")
+    if "image_auroc" in values and not is_finite(values["image_auroc"]):
+        known.insert(0, "no image_auroc, as one kind of test images is missing")
+    if not known and "holdout_loss" in values:
+        return f"loss {values['holdout_loss']:.4f} on held-out images"
+    return "  ".join(known) or "no images to measure on"

@@ -11,24 +11,24 @@ import contextlib
 import http.client
 import os
 import re
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from tqdm import tqdm
 
-import flowad_jax
 from flowad_jax.errors import UserError
 from flowad_jax.files import writing
-from flowad_jax.weights import addresses, store
+from flowad_jax.version import __version__
+from flowad_jax.weights import store
+from flowad_jax.weights.exchange import Deadline, RefusedError, require_safe
 
 OVERLAP = 1 << 16  # bytes of a part that are compared before it goes on
 _PIECE = 1 << 17  # bytes per read: little is lost when a slow connection is interrupted
 _TIMEOUT = 30.0  # seconds without an answer or a byte
-_DEADLINE = 6 * 3600.0  # seconds for all bytes of one call; the next call goes on
+_SECONDS = 6 * 3600.0  # of one call, from the first connection on; the next call goes on
 _NUMBER = r"([0-9]{1,18})"  # more digits are no length, and Python refuses thousands of them
 _RANGE = f"bytes {_NUMBER}-{_NUMBER}/{_NUMBER}"
 _TOLERANCE = 1.05  # published sizes are rounded
@@ -47,7 +47,13 @@ def part_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.part")
 
 
-def download(address: str, path: Path, file: str, megabytes: float = 10_000.0) -> str:
+def download(
+    address: str,
+    path: Path,
+    file: str,
+    megabytes: float = 10_000.0,
+    seconds: float = _SECONDS,
+) -> str:
     """Downloads a file that is not there yet; a progress bar is shown on a terminal.
 
     Args:
@@ -55,9 +61,10 @@ def download(address: str, path: Path, file: str, megabytes: float = 10_000.0) -
       path: where it is to be; its folder is made.
       file: its published name; a hash at its end has to be true.
       megabytes: its published size; what is clearly larger is not kept.
+      seconds: after which it is broken off, whatever the server does meanwhile.
 
     Returns:
-      The file's SHA-256 in hexadecimal.
+      The file's SHA-256.
 
     Raises:
       UserError: it cannot be had or written, or is not what its name promises. One line.
@@ -67,8 +74,8 @@ def download(address: str, path: Path, file: str, megabytes: float = 10_000.0) -
     try:
         with writing(part):
             part.parent.mkdir(parents=True, exist_ok=True)
-        _transfer(address, part, file, megabytes)
-    except addresses.RefusedError as error:
+        _transfer(address, part, file, int(megabytes * _TOLERANCE * 1e6), seconds)
+    except RefusedError as error:
         raise UserError(
             f"{file} cannot be downloaded ({error}): fetch {address} on any machine with network "
             f"access and put it at {path.absolute()}"
@@ -86,88 +93,79 @@ def download(address: str, path: Path, file: str, megabytes: float = 10_000.0) -
         ) from error
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{_left(part)}; run the same command again to go on") from None
-    digest = _checked(part, address, file)
+    try:
+        remedy = f"it is deleted; run the same command again, or look at {address}"
+        digest = store.require_hash(part, file, remedy)
+    except UserError:
+        part.unlink()
+        raise
     with writing(path):
         os.replace(part, path)
     return digest
 
 
-def require_hash(path: Path, file: str, remedy: str) -> str:
-    """Returns a file's SHA-256 where it is the one that the published name promises, if any does.
-
-    Raises:
-      UserError: it is not; the message has both and ends in ``remedy``.
-    """
-    promised, found = store.promised_hash(file), store.sha256(path)
-    if promised and not found.startswith(promised):
-        raise UserError(
-            f"{path}: the name {file} promises SHA-256 {promised}..., its content has {found}; "
-            f"{remedy}"
-        )
-    return found
+def _left(part: Path) -> str:
+    size = part.stat().st_size if part.exists() else 0
+    return f"{part} keeps {size / 1e6:.1f} MB" if size else "nothing has come yet"
 
 
-def _checked(part: Path, address: str, file: str) -> str:
-    try:
-        remedy = f"it is deleted; run the same command again, or look at {address}"
-        return require_hash(part, file, remedy)
-    except UserError:
-        part.unlink()
-        raise
+def _transfer(address: str, part: Path, file: str, most: int, seconds: float) -> None:
+    """Completes a part of at most ``most`` bytes within some seconds."""
+    with Deadline(seconds) as deadline:
+        try:
+            _complete(address, part, file, most, deadline)
+        except (RefusedError, _BrokenOff):
+            if not deadline.passed:
+                raise
+    if deadline.passed:  # then the end of an answer is not the end of the file
+        raise _BrokenOff(f"it took more than {seconds / 3600:g} hours")
 
 
-def _transfer(address: str, part: Path, file: str, megabytes: float) -> None:
-    """Completes a part."""
-    until, most = time.monotonic() + _DEADLINE, int(megabytes * _TOLERANCE * 1e6)
+def _complete(address: str, part: Path, file: str, most: int, deadline: Deadline) -> None:
     size = part.stat().st_size if part.exists() else 0
     start = max(0, size - OVERLAP)
     with contextlib.ExitStack() as stack:
-        response = stack.enter_context(_connect(address, start))
+        response = stack.enter_context(_connect(address, start, deadline))
         total = _length(response)
         if response.status == 206:
-            total = _total_if_it_fits(response, part, start, size, until)
+            total = _total_if_it_fits(response, part, start, size)
             if total is None:
-                response = stack.enter_context(_connect(address, 0))
+                response = stack.enter_context(_connect(address, 0, deadline))
         if response.status == 200:  # the whole file, asked for or not
             size, total = 0, _length(response)
         if total is not None and total > most:
             raise _TooLargeError(f"{total / 1e6:.1f} MB")
-        _append(_pieces(response, until), part, size, total, file, most)
+        _append(_pieces(response), part, size, total, file, most)
 
 
-def _connect(address: str, start: int) -> Any:
+def _connect(address: str, start: int, deadline: Deadline) -> Any:
     """Asks for the bytes from ``start`` on, and for all of them if the file ends before.
 
-    Returns:
-      A response of status 200, or 206 if ``start`` is not 0.
-
-    Raises:
-      addresses.RefusedError: no server, or it does not give the file.
+    The response has status 200, or 206 if ``start`` is not 0.
     """
-    headers = {"User-Agent": f"flowad_jax/{flowad_jax.__version__}"}
+    headers = {"User-Agent": f"flowad_jax/{__version__}"}
     if start:
         headers["Range"] = f"bytes={start}-"
     try:
-        addresses.require_safe(address)
+        require_safe(address)
         request = urllib.request.Request(address, headers=headers)
-        response = urllib.request.build_opener(addresses.Redirects).open(request, timeout=_TIMEOUT)
+        response = deadline.opener().open(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416 and start:  # the part is longer than the file
-            return _connect(address, 0)
-        raise addresses.RefusedError(f"HTTP {error.code} {error.reason}") from error
+            return _connect(address, 0, deadline)
+        raise RefusedError(f"HTTP {error.code} {error.reason}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise addresses.RefusedError(_reason(error)) from error
+        raise RefusedError(_reason(error)) from error
+    reason = ""
     if response.status not in ((200, 206) if start else (200,)):
-        _refuse(response, f"answered with HTTP {response.status}")
-    if response.headers.get_content_type() == "text/html":  # of a proxy or a hot spot
-        _refuse(response, "answered with a web page")
+        reason = f"answered with HTTP {response.status}"
+    elif response.headers.get_content_type() == "text/html":  # of a proxy or a hot spot
+        reason = "answered with a web page"
+    if reason:
+        response.close()
+        raise RefusedError(reason)
     return response
-
-
-def _refuse(response: Any, reason: str) -> NoReturn:
-    response.close()
-    raise addresses.RefusedError(reason)
 
 
 def _length(response: Any) -> int | None:
@@ -175,7 +173,7 @@ def _length(response: Any) -> int | None:
     return int(length) if re.fullmatch(_NUMBER, length) else None
 
 
-def _total_if_it_fits(response: Any, part: Path, start: int, size: int, until: float) -> int | None:
+def _total_if_it_fits(response: Any, part: Path, start: int, size: int) -> int | None:
     """The file's length, if the answer goes on where the part ends and is of the same file.
 
     Reads what the answer and the part have in common.
@@ -189,7 +187,7 @@ def _total_if_it_fits(response: Any, part: Path, start: int, size: int, until: f
     with open(part, "rb") as file:
         file.seek(start)
         there = file.read()
-    come = b"".join(_pieces(response, until, len(there)))
+    come = b"".join(_pieces(response, len(there)))
     if len(come) < len(there):
         raise _BrokenOff("the server closed the connection early")
     return total if come == there else None
@@ -221,7 +219,7 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
 
 
-def _pieces(response: Any, until: float, limit: int | None = None) -> Iterator[bytes]:
+def _pieces(response: Any, limit: int | None = None) -> Iterator[bytes]:
     """Yields an answer, or its next ``limit`` bytes; ends early where the server does."""
     while limit is None or limit > 0:
         wanted, piece = _PIECE if limit is None else min(_PIECE, limit), bytearray()
@@ -229,8 +227,6 @@ def _pieces(response: Any, until: float, limit: int | None = None) -> Iterator[b
             # Not `read`, which would wait for all of a piece, however slowly it comes.
             while len(piece) < wanted and (some := response.read1(wanted - len(piece))):
                 piece += some
-                if time.monotonic() > until:
-                    raise _BrokenOff(f"it took more than {_DEADLINE / 3600:g} hours")
         except (OSError, http.client.HTTPException) as error:
             raise _BrokenOff(_reason(error)) from error
         if not piece:
@@ -244,8 +240,3 @@ def _reason(error: Exception) -> str:
     cause = getattr(error, "reason", error)
     text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
     return " ".join(text.split())
-
-
-def _left(part: Path) -> str:
-    size = part.stat().st_size if part.exists() else 0
-    return f"{part} keeps {size / 1e6:.1f} MB" if size else "nothing has come yet"

@@ -12,7 +12,9 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from flowad_jax.errors import UserError, one_line, printable
-from flowad_jax.weights.unpickler import shown
+from flowad_jax.weights.foreign import shown
+
+MAX_NAME = 200  # letters of a tensor's name in a table
 
 TorchKey = Callable[[tuple[str, ...]], str]
 
@@ -58,6 +60,13 @@ class ConversionError(UserError):
         )
 
 
+def _first(entries: list[str], count: int = 3) -> str:
+    if not entries:
+        return ""
+    more = ", ..." if len(entries) > count else ""
+    return f" ({', '.join(printable(entry)[:120] for entry in entries[:count])}{more})"
+
+
 class Rule(NamedTuple):
     """One line of the conversion table.
 
@@ -75,18 +84,22 @@ class Rule(NamedTuple):
     torch_shape: tuple[int, ...]
     dtype: np.dtype
 
+    def mismatch(self, tensor: np.ndarray) -> str:
+        """What keeps a tensor from becoming the variable, or an empty string."""
+        if tensor.shape == self.torch_shape and np.can_cast(tensor.dtype, self.dtype, "same_kind"):
+            return ""
+        needed = f"needed {self.torch_shape} {self.dtype}"
+        return f"{self.key}: {tensor.shape} {tensor.dtype}, {needed}"
+
 
 def rules(target: Any, torch_key: TorchKey) -> list[Rule]:
-    """The conversion table of a network.
-
-    Args:
-      target: variables as arrays or, from ``jax.eval_shape``, `jax.ShapeDtypeStruct`.
-      torch_key: the torch name of a variable path.
-    """
-    return [
-        Rule(path, torch_key(path), leaf.shape, _torch_shape(path, leaf.shape), leaf.dtype)
-        for path, leaf in flatten_dict(target).items()
-    ]
+    """The conversion table of a network; ``target`` has arrays or `jax.ShapeDtypeStruct`."""
+    table = []
+    for path, leaf in flatten_dict(target).items():
+        shape = leaf.shape
+        swapped = (shape[-1], shape[-2], *shape[:-2]) if _is_kernel(path, len(shape)) else shape
+        table.append(Rule(path, torch_key(path), shape, swapped, leaf.dtype))
+    return table
 
 
 def to_flax(
@@ -106,41 +119,60 @@ def to_flax(
       source: what the tensors come from, for messages.
 
     Returns:
-      Variables shaped like ``target``. Where the type of number fits they are views of the
-      tensors, so that a large file is in memory once; they may be read-only.
+      Variables shaped like ``target``: views of the tensors where the dtype fits, so that a large
+      file is in memory once.
 
     Raises:
       ConversionError: anything is missing, left over or of another shape.
       UserError: a tensor holds what `require_finite` refuses.
     """
     table = rules(target, torch_key)
-    used = {rule.key for rule in table}
-    ignored = re.compile("|".join(f"(?:{pattern})" for pattern in ignorable) or r"(?!)")
     missing = [f"{'/'.join(rule.path)} <- {rule.key}" for rule in table if rule.key not in flat]
-    mismatched = [mismatch(rule, flat[rule.key]) for rule in table if rule.key in flat]
+    mismatched = [rule.mismatch(flat[rule.key]) for rule in table if rule.key in flat]
     mismatched = [text for text in mismatched if text]
-    unused = [key for key in flat if key not in used and not ignored.fullmatch(key)]
+    _, unused = _left_over(table, ignorable, flat)
     if missing or mismatched or unused:
         raise ConversionError(source, missing, mismatched, unused)
+    variables = {}
     with np.errstate(over="ignore"):  # what is too large for a type becomes infinite
-        variables = {
-            rule.path: np.asarray(_from_torch(rule.path, flat[rule.key]), rule.dtype)
-            for rule in table
-        }
+        for rule in table:
+            tensor = flat[rule.key]
+            if _is_kernel(rule.path, tensor.ndim):
+                tensor = np.moveaxis(tensor, (0, 1), (-1, -2))
+            variables[rule.path] = np.asarray(tensor, rule.dtype)
     require_finite({rule.key: variables[rule.path] for rule in table}, source)
     return unflatten_dict(variables)
 
 
+def to_torch(variables: Any, torch_key: TorchKey) -> dict[str, np.ndarray]:
+    """The inverse of `to_flax`: ``{torch key: tensor}`` as views, without ignorable tensors."""
+    found = {}
+    for path, leaf in flatten_dict(variables).items():
+        tensor = np.asarray(leaf)
+        if _is_kernel(path, tensor.ndim):
+            tensor = np.moveaxis(tensor, (-1, -2), (0, 1))
+        found[torch_key(path)] = tensor
+    return found
+
+
+def _is_kernel(path: tuple[str, ...], rank: int) -> bool:
+    """Torch keeps kernels as (out, in, *window), Flax as (*window, in, out)."""
+    return path[-1] == "kernel" and rank >= 2
+
+
+def _left_over(
+    table: Sequence[Rule], ignorable: Sequence[str], flat: Mapping[str, np.ndarray]
+) -> tuple[list[str], list[str]]:
+    """Keys without a rule: those that may be ignored, and the others."""
+    used = {rule.key for rule in table}
+    ignored = re.compile("|".join(f"(?:{pattern})" for pattern in ignorable) or r"(?!)")
+    rest = [key for key in flat if key not in used]
+    matching = {key for key in rest if ignored.fullmatch(key)}
+    return [key for key in rest if key in matching], [key for key in rest if key not in matching]
+
+
 def require_finite(tensors: Mapping[str, np.ndarray], source: str) -> None:
-    """Makes sure that weights are numbers, and variances no negative ones.
-
-    Args:
-      tensors: by name; names of ours and PyTorch's tell which are variances.
-      source: what the tensors come from, for messages.
-
-    Raises:
-      UserError: the first tensor with another value; the message names it.
-    """
+    """Raises a UserError for the first tensor that is not finite, or a negative variance."""
     for name, tensor in tensors.items():
         wrong = ""
         if tensor.size == 0 or tensor.dtype.kind in "biu":
@@ -160,95 +192,70 @@ def require_finite(tensors: Mapping[str, np.ndarray], source: str) -> None:
             )
 
 
-def to_torch(variables: Any, torch_key: TorchKey) -> dict[str, np.ndarray]:
-    """The inverse of `to_flax`: ``{torch key: tensor}``, ignorable tensors left out."""
-    views = to_torch_views(variables, torch_key)
-    return {key: np.array(tensor, order="C") for key, tensor in views.items()}
-
-
-def to_torch_views(variables: Any, torch_key: TorchKey) -> dict[str, np.ndarray]:
-    """The same as views, so that a large file is in memory once; in any order in memory."""
-    return {
-        torch_key(path): _to_torch(path, np.asarray(leaf))
-        for path, leaf in flatten_dict(variables).items()
-    }
-
-
 def require_shapes(variables: Any, target: Any, source: str, **options: str) -> None:
-    """Compares variables with what a network needs.
-
-    Args:
-      variables: nested dict of arrays.
-      target: the same of `jax.ShapeDtypeStruct`.
-      source: what the variables come from, for messages.
-      **options: of `ConversionError`.
-
-    Raises:
-      ConversionError: names or shapes differ.
-    """
-    found = {"/".join(path): leaf.shape for path, leaf in flatten_dict(variables).items()}
-    needed = {"/".join(path): leaf.shape for path, leaf in flatten_dict(target).items()}
-    if found == needed:
-        return
-    raise ConversionError(
-        source,
-        missing=sorted(needed.keys() - found.keys()),
-        mismatched=[
-            f"{path}: {found[path]}, needed {shape}"
-            for path, shape in needed.items()
-            if found.get(path, shape) != shape
-        ],
-        unused=sorted(found.keys() - needed.keys()),
-        **options,
+    """Raises a ConversionError, with these options, if names or shapes differ from the target."""
+    found, needed = (
+        {path: leaf.shape for path, leaf in flatten_dict(tree, sep="/").items()}
+        for tree in (variables, target)
     )
+    if found != needed:
+        raise ConversionError(
+            source,
+            missing=sorted(needed.keys() - found.keys()),
+            mismatched=[
+                f"{path}: {found[path]}, needed {shape}"
+                for path, shape in needed.items()
+                if found.get(path, shape) != shape
+            ],
+            unused=sorted(found.keys() - needed.keys()),
+            **options,
+        )
 
 
 def cast(variables: Any, target: Any, source: str) -> dict[str, Any]:
-    """The same variables in the target's types of number; a view wherever the type fits.
-
-    Raises:
-      UserError: a number is too large for its type.
-    """
-    wanted = flatten_dict(target)
+    """The variables in the target's dtypes, as views where these fit; see `require_finite`."""
+    wanted = flatten_dict(target, sep="/")
     with np.errstate(over="ignore"):
         found = {
             path: np.asarray(leaf, wanted[path].dtype)
-            for path, leaf in flatten_dict(variables).items()
+            for path, leaf in flatten_dict(variables, sep="/").items()
         }
-    require_finite({"/".join(path): leaf for path, leaf in found.items()}, source)
-    return unflatten_dict(found)
+    require_finite(found, source)
+    return unflatten_dict(found, sep="/")
 
 
-def mismatch(rule: Rule, tensor: np.ndarray) -> str:
-    """What keeps a tensor from becoming a variable, or an empty string."""
-    fits = tensor.shape == rule.torch_shape and np.can_cast(tensor.dtype, rule.dtype, "same_kind")
-    found = f"{tensor.shape} {tensor.dtype}"
-    return "" if fits else f"{rule.key}: {found}, needed {rule.torch_shape} {rule.dtype}"
+def table(
+    rows: Sequence[Rule], ignorable: Sequence[str], flat: Mapping[str, np.ndarray] | None = None
+) -> str:
+    """The conversion as text; with the tensors of a file, each line says what becomes of one."""
+    cells = [["our variable", "our shape", "torch key", "torch shape"]]
+    cells += [["/".join(r.path), str(r.shape), r.key, str(r.torch_shape)] for r in rows]
+    lines = ["", "tensors that may stay unused, as regular expressions:"]
+    lines += [f"  {pattern}" for pattern in ignorable] or ["  none"]
+    if flat is not None:
+        for line, mark in zip(cells, ["in the file", *(_mark(r, flat) for r in rows)], strict=True):
+            line.append(mark)
+        for keys, fate in zip(
+            _left_over(rows, ignorable, flat),
+            ("ignored:", "of no use, which stops a conversion:"),
+            strict=True,
+        ):
+            lines += [""] * (fate == "ignored:") + [f"{len(keys)} tensors of the file are {fate}"]
+            lines += [f"  {one_line(key, MAX_NAME)}" for key in keys]
+    return "\n".join(aligned(cells) + lines)
 
 
-def _has_channels_first(path: tuple[str, ...], rank: int) -> bool:
-    """Torch keeps kernels as (out, in, *window), Flax as (*window, in, out)."""
-    return path[-1] == "kernel" and rank >= 2
+def _mark(rule: Rule, flat: Mapping[str, np.ndarray]) -> str:
+    if rule.key not in flat:
+        return "missing"
+    tensor = flat[rule.key]
+    return f"{tensor.shape} {tensor.dtype}: does not fit" if rule.mismatch(tensor) else "yes"
 
 
-def _from_torch(path: tuple[str, ...], tensor: np.ndarray) -> np.ndarray:
-    return (
-        np.moveaxis(tensor, (0, 1), (-1, -2)) if _has_channels_first(path, tensor.ndim) else tensor
-    )
-
-
-def _to_torch(path: tuple[str, ...], tensor: np.ndarray) -> np.ndarray:
-    return (
-        np.moveaxis(tensor, (-1, -2), (0, 1)) if _has_channels_first(path, tensor.ndim) else tensor
-    )
-
-
-def _torch_shape(path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (shape[-1], shape[-2], *shape[:-2]) if _has_channels_first(path, len(shape)) else shape
-
-
-def _first(entries: list[str], count: int = 3) -> str:
-    if not entries:
-        return ""
-    more = ", ..." if len(entries) > count else ""
-    return f" ({', '.join(printable(entry)[:120] for entry in entries[:count])}{more})"
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines in which the columns of a table stand below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

@@ -8,18 +8,10 @@ TOLERANCE = 1e-3  # of products with rotations in single precision
 
 
 def form(stored: np.ndarray, key: str) -> str:
-    """How a permutation is stored: ``"indices"``, ``"one-hot"`` or ``"rotation"``.
-
-    Args:
-      stored: see `from_freia`; of a matrix only the shape is checked.
-      key: its name, for messages.
-
-    Raises:
-      UserError: it is neither a vector nor a square matrix.
-    """
+    """How a permutation is stored: ``"indices"``, ``"one-hot"`` or else ``"rotation"``."""
     if stored.ndim == 1:
         return "indices"
-    return "one-hot" if is_one_hot(_matrix(stored, key)) else "rotation"
+    return "one-hot" if _is_one_hot(_matrix(stored, key)) else "rotation"
 
 
 def from_freia(stored: np.ndarray, inverse: np.ndarray | None, key: str) -> np.ndarray:
@@ -36,40 +28,46 @@ def from_freia(stored: np.ndarray, inverse: np.ndarray | None, key: str) -> np.n
     Raises:
       UserError: it permutes nothing, does not rotate, or the inverse is not its own.
     """
+    strangers = UserError(f"'{key}' and the inverse beside it do not belong together")
     if stored.ndim == 1:
-        return _indices(stored, inverse, key)
+        order = _order(stored, key)
+        if inverse is not None and not np.array_equal(inverse, np.argsort(stored)):
+            raise strangers
+        return order
     matrix = _matrix(stored, key)
-    if inverse is not None and not _is_transpose(_matrix(inverse, f"{key}_inv"), matrix):
-        raise UserError(f"'{key}' and the inverse beside it do not belong together")
-    if is_one_hot(matrix):
-        return _indices(matrix.argmax(1), None, key)
-    _check_rotation(matrix, key)
+    if inverse is not None:
+        other = _matrix(inverse, f"{key}_inv")
+        if other.shape != matrix.shape or not np.allclose(other, matrix.T, atol=TOLERANCE):
+            raise strangers
+    if _is_one_hot(matrix):
+        return _order(matrix.argmax(1), key)
+    # A rotation undoes its transpose; one random vector shows it for C^2 instead of C^3 products.
+    vector = np.random.default_rng(0).standard_normal(len(matrix), np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # not finite: not close either
+        back = matrix.T @ (matrix @ vector)
+    if not np.allclose(back, vector, atol=TOLERANCE):
+        raise UserError(f"'{key}' is neither a rotation nor an order of channels")
     return matrix
 
 
 def to_freia(permutation: np.ndarray, rank: int, indices: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The permutation and its inverse as FrEIA stores them.
+    """(C,) indices or a (C, C) matrix, and the inverse, as FrEIA stores them.
 
     Args:
-      permutation: (C,) indices or (C, C) matrix.
+      permutation: ours.
       rank: axes of a row or map behind the batch: 1 or 3.
-      indices: whether reorderings are stored as int64 (C,), as FrEIA does since June 2023, or as
-        one-hot float32 matrices.
+      indices: whether orders stay indices, as since June 2023, or become one-hot matrices.
     """
     if permutation.ndim == 1 and indices:
         order = permutation.astype(np.int64)
         return order, np.argsort(order)
-    if permutation.ndim == 1:
-        matrix = np.zeros((len(permutation),) * 2, np.float32)
-        matrix[np.arange(len(permutation)), permutation] = 1
-    else:
-        matrix = permutation
+    hard = permutation.ndim == 1
+    matrix = np.eye(len(permutation), dtype=np.float32)[permutation] if hard else permutation
     matrix = matrix[(..., *(None,) * (rank - 1))]
     return matrix, matrix.swapaxes(0, 1)
 
 
-def is_one_hot(matrix: np.ndarray) -> bool:
-    """Whether every row has a single 1 and zeros."""
+def _is_one_hot(matrix: np.ndarray) -> bool:
     if matrix.shape[0] and np.count_nonzero(matrix[0]) != 1:  # most rotations end here
         return False
     return bool(np.all((matrix == 0) | (matrix == 1)) and np.all(matrix.sum(1) == 1))
@@ -81,23 +79,8 @@ def _matrix(stored: np.ndarray, key: str) -> np.ndarray:
     return stored.reshape(stored.shape[:2])
 
 
-def _indices(stored: np.ndarray, inverse: np.ndarray | None, key: str) -> np.ndarray:
+def _order(stored: np.ndarray, key: str) -> np.ndarray:
     whole = np.issubdtype(stored.dtype, np.integer)
     if not whole or not np.array_equal(np.sort(stored), np.arange(len(stored))):
         raise UserError(f"'{key}' is no order of {len(stored)} channels")
-    if inverse is not None and not np.array_equal(inverse, np.argsort(stored)):
-        raise UserError(f"'{key}' and the inverse beside it do not belong together")
     return stored.astype(np.int32)
-
-
-def _is_transpose(inverse: np.ndarray, matrix: np.ndarray) -> bool:
-    return inverse.shape == matrix.shape and np.allclose(inverse, matrix.T, atol=TOLERANCE)
-
-
-def _check_rotation(matrix: np.ndarray, key: str) -> None:
-    # A rotation undoes its transpose; one random vector shows it for C^2 instead of C^3 products.
-    vector = np.random.default_rng(0).standard_normal(len(matrix), np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):  # not finite: not close either
-        back = matrix.T @ (matrix @ vector)
-    if not np.allclose(back, vector, atol=TOLERANCE):
-        raise UserError(f"'{key}' is neither a rotation nor an order of channels")

@@ -9,15 +9,15 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-import flowad_jax
 from flowad_jax import files, schema
 from flowad_jax.errors import UserError
 from flowad_jax.types import EncoderSpec
+from flowad_jax.version import __version__
 from flowad_jax.weights import layout, streaming
 from flowad_jax.weights.torch_file import WeightFileError, blame
 
@@ -42,39 +42,29 @@ _EMBEDDED = {
 
 
 def describe(spec: EncoderSpec, source: str | Path, variables: Any) -> dict[str, Any]:
-    """Returns the card of weights that were converted from the file ``source``."""
+    """Returns the card of an encoder's weights that were converted from the file ``source``."""
     published = spec.weights._asdict() if spec.weights else None
-    return {
-        "architecture": spec.name,
-        "source": {**origin(source), "published_as": published},
-        "sizes": sizes(variables),
-        "normalisation": {"mean": list(spec.mean), "std": list(spec.std)},
-        **maker(),
-    }
+    card = base_card(source, variables)
+    card["source"]["published_as"] = published
+    normalisation = {"mean": list(spec.mean), "std": list(spec.std)}
+    return {"architecture": spec.name, **card, "normalisation": normalisation}
 
 
-def origin(source: str | Path) -> dict[str, Any]:
-    """What a card says about the file that was converted."""
+def base_card(source: str | Path, variables: Any) -> dict[str, Any]:
+    """What every card says: the file that was converted, sizes, and the versions of software."""
     source = Path(source)
     with blame(source):
-        return {"file": source.name, "bytes": source.stat().st_size, "sha256": sha256(source)}
-
-
-def sizes(variables: Any) -> dict[str, int]:
-    """What a card says about how much there is."""
+        size = source.stat().st_size
     leaves = {path: np.asarray(leaf) for path, leaf in flatten_dict(variables).items()}
-    return {
-        "bytes": sum(leaf.nbytes for leaf in leaves.values()),
-        "tensors": len(leaves),
-        "parameters": sum(leaf.size for path, leaf in leaves.items() if path[0] == "params"),
-    }
-
-
-def maker() -> dict[str, Any]:
-    """What a card says about the software that wrote it."""
     versions = {name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")}
     return {
-        "versions": {"flowad_jax": flowad_jax.__version__, **versions},
+        "source": {"file": source.name, "bytes": size, "sha256": sha256(source)},
+        "sizes": {
+            "bytes": sum(leaf.nbytes for leaf in leaves.values()),
+            "tensors": len(leaves),
+            "parameters": sum(leaf.size for path, leaf in leaves.items() if path[0] == "params"),
+        },
+        "versions": {"flowad_jax": __version__, **versions},
         "tool": "flowad_jax.weights",
     }
 
@@ -94,11 +84,12 @@ def save(path: str | Path, variables: Any, card: Mapping[str, Any]) -> None:
       UserError: another suffix, or the files cannot be written; what was there stays.
     """
     path = Path(path)
-    tensors = {"/".join(key): np.asarray(leaf) for key, leaf in flatten_dict(variables).items()}
+    flat = flatten_dict(variables, sep="/")
+    tensors = {name: np.asarray(leaf) for name, leaf in flat.items()}
     text = json.dumps(card, indent=2)
     about = {"card": text, _DIGEST: _digest(tensors, text)}
     write = streaming.write_safetensors if check_suffix(path) == ".safetensors" else _save_npz
-    with files.replacing(path) as part:
+    with files.atomic_write(path) as part:
         write(part, tensors, about)
     files.write_text(card_path(path), text + "\n")
 
@@ -117,12 +108,12 @@ def load(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
         tensors, about = read(path)
         text = about.get("card")
         if text is None:
-            raise WeightFileError(f"{path}: has no card; make it with convert_torch_weights.py")
+            raise WeightFileError(f"{path}: has no card; make it with flowad convert")
         # Version 0.1 wrote none.
         if about.get(_DIGEST, (found := _digest(tensors, text))) != found:
             raise WeightFileError(
                 f"{path}: is damaged: its tensors and its card have another SHA-256 than when they "
-                "were written; copy it again, or make it again with convert_torch_weights.py"
+                "were written; copy it again, or make it again with flowad convert"
             )
         card = schema.parse(text, f"the card in {path}", _CARD, "convert the weights again")
         layout.require_finite(tensors, str(path))
@@ -145,11 +136,7 @@ def card_path(path: Path) -> Path:
 
 
 def check_suffix(path: Path) -> str:
-    """Returns the suffix of a weight file of ours.
-
-    Raises:
-      UserError: it is not one of `SUFFIXES`.
-    """
+    """Returns the suffix of a weight file of ours; raises a UserError for others."""
     if path.suffix not in SUFFIXES:
         raise UserError(f"{path}: a weight file ends in {' or '.join(SUFFIXES)}")
     return path.suffix
@@ -161,16 +148,12 @@ def sha256(path: str | Path) -> str:
     with (
         blame(path),
         files.open_regular(path) as file,
-        streaming.bar(_size(file), "checksum") as progress,
+        streaming.bar(os.fstat(file.fileno()).st_size, "checksum") as progress,
     ):
         while piece := file.read(streaming.PIECE):
             digest.update(piece)
             progress.update(len(piece))
     return digest.hexdigest()
-
-
-def _size(file: BinaryIO) -> int:
-    return os.fstat(file.fileno()).st_size
 
 
 def promised_hash(name: str) -> str | None:
@@ -179,23 +162,22 @@ def promised_hash(name: str) -> str | None:
     return match and match[1]
 
 
-def check_name_hash(path: str | Path) -> None:
-    """Compares the hash in a name such as ``resnet18-f37072fd.pth`` with the file's content.
-
-    The names of torchvision end in the first digits of the SHA-256; other names pass.
-
-    Raises:
-      WeightFileError: name and content differ; the message has both.
-    """
-    promised = promised_hash(Path(path).name)
-    if promised is None:
-        return
-    found = sha256(path)
-    if not found.startswith(promised):
+def require_hash(path: Path, name: str, remedy: str) -> str:
+    """Returns a file's SHA-256, or raises a WeightFileError where a name promises another."""
+    promised, found = promised_hash(name), sha256(path)
+    if promised and not found.startswith(promised):
         raise WeightFileError(
-            f"{path}: its name promises SHA-256 {promised}..., its content has {found}; "
-            f"fetch it again, or rename it if '{promised}' is not a hash"
+            f"{path}: the name {name} promises SHA-256 {promised}..., its content has {found}; "
+            f"{remedy}"
         )
+    return found
+
+
+def check_name_hash(path: str | Path) -> None:
+    """Compares the hash in a file's own name, if there is one, with its content."""
+    path = Path(path)
+    if promised := promised_hash(path.name):
+        require_hash(path, path.name, f"fetch it again, or rename it if '{promised}' is not a hash")
 
 
 def embedded(name: str) -> Path | None:

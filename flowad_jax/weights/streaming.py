@@ -3,8 +3,9 @@
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import ml_dtypes  # noqa: F401  teaches NumPy bfloat16 and float8
 import numpy as np
 import safetensors
 from tqdm import tqdm
@@ -13,13 +14,49 @@ from flowad_jax.errors import UserError
 
 PIECE = 2**20  # bytes between two signs of progress
 
-SAFETENSORS_NAMES = {
-    "bool": "BOOL",
-    "bfloat16": "BF16",
-    **{f"float{bits}": f"F{bits}" for bits in (16, 32, 64)},
-    **{f"int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)},
-    **{f"uint{bits}": f"U{bits}" for bits in (8, 16, 32, 64)},
+
+class DtypeNames(NamedTuple):
+    """How file formats name a dtype; empty where they do not have it.
+
+    Attributes:
+      torch: prefix of PyTorch's storage class.
+      safetensors: as in the header of a ``.safetensors`` file.
+    """
+
+    torch: str = ""
+    safetensors: str = ""
+
+
+DTYPES = {
+    "bool": DtypeNames("Bool", "BOOL"),
+    "uint8": DtypeNames("Byte", "U8"),
+    "int8": DtypeNames("Char", "I8"),
+    "int16": DtypeNames("Short", "I16"),
+    "int32": DtypeNames("Int", "I32"),
+    "int64": DtypeNames("Long", "I64"),
+    "uint16": DtypeNames(safetensors="U16"),
+    "uint32": DtypeNames(safetensors="U32"),
+    "uint64": DtypeNames(safetensors="U64"),
+    "float16": DtypeNames("Half", "F16"),
+    "bfloat16": DtypeNames("BFloat16", "BF16"),
+    "float32": DtypeNames("Float", "F32"),
+    "float64": DtypeNames("Double", "F64"),
+    "float8_e4m3fn": DtypeNames(),
+    "float8_e5m2": DtypeNames(),
+    "complex64": DtypeNames("ComplexFloat"),
+    "complex128": DtypeNames("ComplexDouble"),
 }
+
+
+def dtype_name(name: str, tensor: np.ndarray, file_format: str) -> str:
+    """What a format, a field of `DtypeNames`, calls the dtype of a tensor, or a UserError."""
+    known = {dtype: getattr(names, file_format) for dtype, names in DTYPES.items()}
+    if not known.get(tensor.dtype.name):
+        raise UserError(
+            f"tensor '{name}' of {tensor.dtype} cannot be written; convert it to one of "
+            f"{', '.join(dtype for dtype, named in known.items() if named)}"
+        )
+    return known[tensor.dtype.name]
 
 
 def bar(total: int, what: str) -> tqdm:
@@ -56,16 +93,13 @@ def write_safetensors(
     """Writes tensor by tensor; the library would hold all of them a second time.
 
     The format: the length of a JSON header, the header, the tensors one after the other.
-
-    Raises:
-      UserError: the format has no name for a tensor's type of number.
     """
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
     for name, tensor in tensors.items():
         start, end = end, end + tensor.nbytes
         header[name] = {
-            "dtype": named_dtype(name, tensor, SAFETENSORS_NAMES),
+            "dtype": dtype_name(name, tensor, "safetensors"),
             "shape": list(tensor.shape),
             "data_offsets": [start, end],
         }
@@ -77,17 +111,3 @@ def write_safetensors(
             for piece in pieces(tensor):
                 file.write(piece)
                 progress.update(len(piece))
-
-
-def named_dtype(name: str, tensor: np.ndarray, known: Mapping[str, str]) -> str:
-    """What a file format calls a tensor's type of number.
-
-    Raises:
-      UserError: it has no name for it.
-    """
-    if tensor.dtype.name not in known:
-        raise UserError(
-            f"tensor '{name}' of {tensor.dtype} cannot be written; convert it to one of "
-            f"{', '.join(known)}"
-        )
-    return known[tensor.dtype.name]

@@ -11,21 +11,19 @@ import struct
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from flowad_jax import files
 from flowad_jax.errors import UserError
 from flowad_jax.weights import streaming
-from flowad_jax.weights.torch_objects import STORAGE_NAMES
+
+Storages = dict[int, tuple[int, np.ndarray]]  # by identity: the key in the file, and the array
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
 ALIGNMENT = 64
 
-_ROOT = "archive"
-_STORAGES = {name: f"{prefix}Storage" for prefix, name in STORAGE_NAMES.items()}
-_STORAGES["uint8"] = "ByteStorage"
 _ORDERED_DICT = b"ccollections\nOrderedDict\n)R"
 _REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n"
 _FILLER = 0x4246  # "FB", the identity that PyTorch gives to what it aligns entries with
@@ -46,78 +44,58 @@ def write(path: str | Path, content: Any) -> None:
     """
     path = Path(path)
     if check_suffix(path) == ".safetensors":
-        _check_flat(path, content)
-        with files.replacing(path) as part:
+        items = content.items() if isinstance(content, Mapping) else [("the content", content)]
+        for name, value in items:
+            if type(name) is not str or not isinstance(value, np.ndarray):
+                raise UserError(
+                    f"{path}: .safetensors holds named tensors only, and '{name}' is a "
+                    f"{type(value).__name__}; write a .pth file"
+                )
+        with files.atomic_write(path) as part:
             streaming.write_safetensors(part, content, {"format": "pt"})
         return
-    pickler = _Pickler()
-    program = b"\x80\x02" + pickler.value("", content) + b"."
-    with files.replacing(path) as part:
-        _write_zip(part, program, pickler.storages)
+    storages: Storages = {}
+    program = b"\x80\x02" + _pickled("", content, storages) + b"."
+    with files.atomic_write(path) as part:
+        _write_zip(part, program, [tensor for _, tensor in storages.values()])
 
 
 def check_suffix(path: Path) -> str:
-    """Returns the suffix of a file for PyTorch.
-
-    Raises:
-      UserError: it is not one of `SUFFIXES`.
-    """
+    """Returns the suffix of a file for PyTorch; raises a UserError for others."""
     if path.suffix not in SUFFIXES:
         raise UserError(f"{path}: a file for PyTorch ends in {', '.join(SUFFIXES)}")
     return path.suffix
 
 
-def _check_flat(path: Path, content: Any) -> None:
-    items = content.items() if isinstance(content, Mapping) else [("the content", content)]
-    for name, value in items:
-        if type(name) is not str or not isinstance(value, np.ndarray):
-            kind = type(value).__name__
-            raise UserError(
-                f"{path}: .safetensors holds named tensors only, and '{name}' is a {kind}; "
-                "write a .pth file"
-            )
-
-
-class _Pickler:
-    """Writes operations of pickle protocol 2 and collects the storages that they name.
+def _pickled(name: str, value: Any, storages: Storages) -> bytes:
+    """The operations that put a value on the stack; its storages are added to those.
 
     Python's pickler would have to import PyTorch to name what is in it.
     """
-
-    def __init__(self) -> None:
-        self.storages: list[np.ndarray] = []
-        self._keys: dict[int, int] = {}
-
-    def value(self, name: str, value: Any) -> bytes:
-        """The operations that put a value on the stack; ``name`` is for messages."""
-        if isinstance(value, np.ndarray):
-            return self._tensor(name, value)
-        if isinstance(value, Mapping):
-            items = (
-                _plain(name, key) + self.value(f"{name}.{key}".lstrip("."), item)
-                for key, item in value.items()
-            )
-            return _ORDERED_DICT + b"(" + b"".join(items) + b"u"
-        if type(value) in (list, tuple):
-            parts = (self.value(f"{name}[{i}]", item) for i, item in enumerate(value))
-            start, end = (b"](", b"e") if type(value) is list else (b"(", b"t")
-            return start + b"".join(parts) + end
-        return _plain(name, value)
-
-    def _tensor(self, name: str, tensor: np.ndarray) -> bytes:
-        kind = streaming.named_dtype(name, tensor, _STORAGES)
-        key = self._keys.setdefault(id(tensor), len(self.storages))
-        if key == len(self.storages):
-            self.storages.append(tensor)
-        storage = b"".join(
-            [
-                *(b"(", _plain(name, "storage"), f"ctorch\n{kind}\n".encode()),
-                *(_plain(name, str(key)), _plain(name, "cpu"), _plain(name, tensor.size), b"tQ"),
-            ]
+    if isinstance(value, np.ndarray):
+        return _tensor(name, value, storages)
+    if isinstance(value, Mapping):
+        items = (
+            _plain(name, key) + _pickled(f"{name}.{key}".lstrip("."), item, storages)
+            for key, item in value.items()
         )
-        steps = [math.prod(tensor.shape[axis + 1 :]) for axis in range(tensor.ndim)]
-        view = _plain(name, 0) + _numbers(tensor.shape) + _numbers(steps)
-        return _REBUILD + b"(" + storage + view + b"\x89" + _ORDERED_DICT + b"tR"
+        return _ORDERED_DICT + b"(" + b"".join(items) + b"u"
+    if type(value) in (list, tuple):
+        start, end = (b"](", b"e") if type(value) is list else (b"(", b"t")
+        parts = (_pickled(f"{name}[{i}]", item, storages) for i, item in enumerate(value))
+        return start + b"".join(parts) + end
+    return _plain(name, value)
+
+
+def _tensor(name: str, tensor: np.ndarray, storages: Storages) -> bytes:
+    kind = streaming.dtype_name(name, tensor, "torch")
+    key, _ = storages.setdefault(id(tensor), (len(storages), tensor))
+    identity = (_plain("", part) for part in (str(key), "cpu", tensor.size))
+    storage = b"(" + _plain("", "storage") + f"ctorch\n{kind}Storage\n".encode()
+    storage += b"".join(identity) + b"tQ"
+    steps = [math.prod(tensor.shape[axis + 1 :]) for axis in range(tensor.ndim)]
+    view = _plain("", 0) + _numbers(tensor.shape) + _numbers(steps)
+    return _REBUILD + b"(" + storage + view + b"\x89" + _ORDERED_DICT + b"tR"
 
 
 def _plain(name: str, value: Any) -> bytes:
@@ -135,42 +113,25 @@ def _numbers(values: Iterable[int]) -> bytes:
 
 
 def _write_zip(path: Path, program: bytes, storages: list[np.ndarray]) -> None:
-    total = sum(storage.nbytes for storage in storages)
     # PyTorch takes the folder of the first entry for that of all others.
     texts = {"data.pkl": program, "byteorder": b"little", "version": b"3\n"}
+    entries = {name: np.frombuffer(text, np.uint8) for name, text in texts.items()}
+    entries |= {f"data/{key}": storage for key, storage in enumerate(storages)}
+    total = sum(entry.nbytes for entry in entries.values())
     with (
         open(path, "wb") as file,
         zipfile.ZipFile(file, "w") as archive,
         streaming.bar(total, "write") as progress,
     ):
-        for name, text in texts.items():
-            _add(file, archive, name, len(text), [text])
-        for key, storage in enumerate(storages):
-            pieces = streaming.pieces(storage)
-            _add(file, archive, f"data/{key}", storage.nbytes, _counted(pieces, progress))
-
-
-def _counted(pieces: Iterable[memoryview], progress: Any) -> Iterable[memoryview]:
-    for piece in pieces:
-        yield piece
-        progress.update(len(piece))
-
-
-def _add(
-    file: BinaryIO,
-    archive: zipfile.ZipFile,
-    name: str,
-    size: int,
-    pieces: Iterable[bytes | memoryview],
-) -> None:
-    """Adds an entry whose content starts at a multiple of `ALIGNMENT` bytes."""
-    entry = zipfile.ZipInfo(f"{_ROOT}/{name}")  # of 1980: the time would change the bytes
-    entry.file_size = size
-    large = size * 1.05 > zipfile.ZIP64_LIMIT  # with the reserve that zipfile itself keeps
-    header = 30 + len(entry.filename) + 4 + (_ZIP64_FIELD if large else 0)
-    filler = -(file.tell() + header) % ALIGNMENT
-    entry.extra = struct.pack("<HH", _FILLER, filler) + bytes(filler)
-    with archive.open(entry, "w", force_zip64=large) as stream:
-        for piece in pieces:
-            stream.write(piece)
-    entry.extra = b""  # the directory at the end repeats the header and needs no filler
+        for name, content in entries.items():
+            entry = zipfile.ZipInfo(f"archive/{name}")  # of 1980: the time would change the bytes
+            entry.file_size = content.nbytes
+            large = entry.file_size * 1.05 > zipfile.ZIP64_LIMIT  # with the reserve of zipfile
+            header = 30 + len(entry.filename) + 4 + (_ZIP64_FIELD if large else 0)
+            filler = -(file.tell() + header) % ALIGNMENT
+            entry.extra = struct.pack("<HH", _FILLER, filler) + bytes(filler)
+            with archive.open(entry, "w", force_zip64=large) as stream:
+                for piece in streaming.pieces(content):
+                    stream.write(piece)
+                    progress.update(len(piece))
+            entry.extra = b""  # the directory at the end repeats the header and needs no filler

@@ -1,16 +1,21 @@
 """Detectors with weights drawn at random, large enough that every tensor shows in the scores."""
 
+import functools
 import json
 
 import jax
 import numpy as np
 import pytest
 
-from configs.base import base
+from flowad_jax.conversion import export
 from flowad_jax.conversion.settings import changed
-from flowad_jax.evaluation.fitted import to_json
-from flowad_jax.training import converted, scoring, state, workdir
-from flowad_jax.training.system import build
+from flowad_jax.detector import converted, workdir
+from flowad_jax.detector.calibration import to_json
+from flowad_jax.recipes.base import base
+from flowad_jax.training import scoring
+from flowad_jax.training.experiment import build
+from flowad_jax.training.optimizer import fresh_state
+from tests.conftest import write_category
 
 SMALL = {
     "cflow": {"blocks": 2, "condition": 4},
@@ -50,8 +55,8 @@ def shaken(tree):
 def write_detector(path, config):
     """A workdir with a detector that nobody trained."""
     system = build(config)
-    fresh = state.fresh(system)
-    variables = {"params": shaken(fresh.params), "constants": jax.device_get(fresh.constants)}
+    fresh = fresh_state(system)
+    variables = {"params": shaken(fresh.params), "buffers": jax.device_get(fresh.buffers)}
     path.mkdir()
     (path / workdir.CONFIG).write_text(config.to_json())
     converted.save(path, variables, {"dialect": "none"})
@@ -62,15 +67,26 @@ def write_detector(path, config):
     return path
 
 
-@pytest.fixture(name="make")
-def _make(image_root, tmp_path):
-    """Makes (recipe, workdir) of a method."""
+@pytest.fixture(scope="session", name="images")
+def _images(tmp_path_factory):
+    """A category `part` that nobody changes."""
+    return write_category(tmp_path_factory.mktemp("images"))
 
-    def make(method, alter=None, **options):
+
+@pytest.fixture(scope="session", name="make")
+def _make(images, tmp_path_factory):
+    """Makes (recipe, workdir, checkpoint of the authors' code) of a method, each once."""
+
+    @functools.cache
+    def make(method, padding=None, **options):
         methods = {f"method.{name}": value for name, value in options.items()}
-        config = changed(recipe(method, image_root), **methods, **(alter or {}))
-        stored = changed(config, **{"data.filter": "bilinear"}) if alter else config
-        return config, write_detector(tmp_path / "original", stored)
+        config = changed(recipe(method, images), **methods)
+        stored = changed(config, **{"encoder.padding": padding, "data.filter": "bilinear"})
+        folder = tmp_path_factory.mktemp(method)
+        path = write_detector(folder / "original", stored if padding else config)
+        if options.get("legacy", True):
+            export.export(path, str(folder / "bottle.pt"), say=lambda line: None)
+        return config, path, folder / "bottle.pt"
 
     return make
 

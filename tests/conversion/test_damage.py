@@ -10,30 +10,20 @@ import numpy as np
 import pytest
 
 import flowad_jax
+from flowad_jax.detector import checksums, converted, state, workdir
+from flowad_jax.detector.model import build_model
 from flowad_jax.doctor.workdir import examine
 from flowad_jax.errors import UserError
-from flowad_jax.training import checksums, converted, state, summary, workdir
-from flowad_jax.training.model import build_model
-from tests.conftest import write_image
-from tests.conversion.conftest import recipe, write_detector
+from flowad_jax.training import rescore
 
+pytestmark = pytest.mark.whole
 FILES = (converted.DETECTOR, converted.META)
 
 
-@pytest.fixture(scope="module", name="original")
-def _original(tmp_path_factory):
-    """A converted SSNF detector, the smallest, that nobody damages."""
-    root = tmp_path_factory.mktemp("converted")
-    for index in range(6):
-        write_image(root / "part" / "train" / "good" / f"{index}.png", index)
-    for kind in ("good", "spot"):
-        write_image(root / "part" / "test" / kind / "0.png", 100, defect=kind == "spot")
-    return write_detector(root / "run", recipe("ssnf", root))
-
-
 @pytest.fixture(name="path")
-def _path(original, tmp_path):
-    return shutil.copytree(original, tmp_path / "run")
+def _path(make, tmp_path):
+    """A converted SSNF detector, the smallest, to damage."""
+    return shutil.copytree(make("ssnf")[1], tmp_path / "run")
 
 
 def refused(function, *args):
@@ -74,14 +64,14 @@ def test_a_lost_or_truncated_file(path, name):
     content = (path / name).read_bytes()
     for left in (content[: len(content) // 2], b"", None):
         (path / name).write_bytes(left) if left is not None else (path / name).unlink()
-        for call in (flowad_jax.load, summary.evaluate_workdir):
+        for call in (flowad_jax.load, rescore.evaluate_workdir):
             line = refused(call, path)
             assert name in line
             assert "convert again" in line
         assert examine(str(path)).problems[-1][1] == "convert again"
     # What is left of a detector is no workdir to train in.
     assert "holds a converted detector" in refused(
-        workdir.claim, path, workdir.config_dict.ConfigDict({})
+        workdir.create_workdir, path, workdir.config_dict.ConfigDict({})
     )
 
 
@@ -119,5 +109,5 @@ def test_an_edited_config_is_refused(path):
     flowad_jax.load(path)
     config["data"]["filter"] = "bilinear"
     (path / workdir.CONFIG).write_text(json.dumps(config))
-    for call in (flowad_jax.load, summary.evaluate_workdir):
+    for call in (flowad_jax.load, rescore.evaluate_workdir):
         assert "was changed after training (data.filter: 'lanczos' there" in refused(call, path)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import flowad_jax
-from flowad_jax.conversion import back, detector
+from flowad_jax.conversion import detector, export
+from flowad_jax.conversion.settings import changed
 from flowad_jax.errors import UserError
 from flowad_jax.weights import torch_file, torch_writer
 from tests.conversion.conftest import SMALL, card_of, quiet
@@ -14,8 +15,8 @@ CLAMPS = {"cflow": "tanh_ratio", "sanflow": "tanh", "msflow": "tanh_ratio", "ssn
 pytestmark = pytest.mark.whole
 
 
-def same_predictions(one, other, image_root):
-    files = sorted((image_root / "part" / "test").rglob("*.png"))
+def same_predictions(one, other, images):
+    files = sorted((images / "part" / "test").rglob("*.png"))
     before, after = (flowad_jax.load(path).predict(files) for path in (one, other))
     np.testing.assert_allclose([p.score for p in after], [p.score for p in before], rtol=1e-5)
     assert [p.p_value for p in after] == [p.p_value for p in before]
@@ -24,24 +25,21 @@ def same_predictions(one, other, image_root):
 
 
 @pytest.mark.parametrize("method", SMALL)
-def test_there_and_back(method, make, image_root, tmp_path):
-    clamp_kind = CLAMPS[method]
-    config, original = make(method, clamp_kind=clamp_kind)
-    back.back(original, str(tmp_path / "theirs.pt"), say=quiet)
-    lines = []
-    detector.convert(tmp_path / "theirs.pt", config, tmp_path / "run", clamp_kind, say=lines.append)
-    same_predictions(original, tmp_path / "run", image_root)
+def test_there_and_back(method, make, images, tmp_path):
+    clamp_kind, lines = CLAMPS[method], []
+    config, original, checkpoint = make(method, clamp_kind=clamp_kind)
+    detector.convert(checkpoint, config, tmp_path / "run", clamp_kind, say=lines.append)
+    same_predictions(original, tmp_path / "run", images)
     card = card_of(tmp_path / "run")
     assert card["clamp"]["kind"] == clamp_kind
     assert card["sizes"]["bytes_before"] > card["sizes"]["bytes"]
     assert f"a detector of {method}" in lines[0]
 
 
-def test_anomalib(make, image_root, tmp_path):
+def test_anomalib(make, images, tmp_path):
     """Its encoder ends at the deepest layer in use, pads with zeros, and is named in the file."""
-    config, original = make("cflow", permutation="hard", alter={"encoder.padding": "zeros"})
-    back.back(original, str(tmp_path / "theirs.pt"), say=quiet)
-    theirs = torch_file.read(tmp_path / "theirs.pt")
+    config, original, checkpoint = make("cflow", permutation="hard", padding="zeros")
+    theirs = torch_file.read(checkpoint)
     tensors = {
         f"model.encoder.feature_extractor.{name}": tensor
         for name, tensor in theirs["encoder_state_dict"].items()
@@ -52,8 +50,7 @@ def test_anomalib(make, image_root, tmp_path):
     assert not any("layer4" in name for name in tensors)
     content = {"state_dict": tensors, "hyper_parameters": {"backbone": "resnet_tiny", "lr": 1e-4}}
     torch_writer.write(tmp_path / "theirs.pt", content)
-    with config.unlocked():
-        config.encoder.padding, config.encoder.name = "reflect", "resnet.resnet18"
+    config = changed(config, **{"encoder.padding": "reflect", "encoder.name": "resnet.resnet18"})
     lines = []
     detector.convert(tmp_path / "theirs.pt", config, tmp_path / "run", say=lines.append)
     text = "\n".join(lines)
@@ -61,12 +58,12 @@ def test_anomalib(make, image_root, tmp_path):
     assert "encoder.name = resnet.resnet_tiny (the recipe says resnet.resnet18)" in text
     assert "clamp tanh: the permutations are those of FrEIA before June 2023" in text
     assert card_of(tmp_path / "run")["left_out"] == ["image_threshold.value"]
-    same_predictions(original, tmp_path / "run", image_root)
+    same_predictions(original, tmp_path / "run", images)
 
 
 def test_only_what_the_authors_have_goes_back(make, tmp_path):
-    _, original = make("sanflow", legacy=False, per_scale=True)
+    _, original, _ = make("sanflow", legacy=False, per_scale=True)
     with pytest.raises(UserError, match="per_scale=True: SANFlow's code has one variance"):
-        back.back(original, str(tmp_path / "theirs.pt"), say=quiet)
+        export.export(original, str(tmp_path / "theirs.pt"), say=quiet)
     with pytest.raises(UserError, match=r"a detector is nested; name a \.pt or \.pth file"):
-        back.back(original, str(tmp_path / "theirs.safetensors"), say=quiet)
+        export.export(original, str(tmp_path / "theirs.safetensors"), say=quiet)

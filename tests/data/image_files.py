@@ -6,6 +6,7 @@ with ``case.expected(picture)``, which does not use Pillow.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,14 +37,7 @@ TURNABLE = ("png", "jpg", "tif", "webp")  # formats with an orientation tag
 
 @dataclass(frozen=True)
 class ImageCase:
-    """One way to write a picture.
-
-    Attributes:
-      suffix: decides the format.
-      mode: Pillow's name of the pixel mode.
-      orientation: tag, 1 to 8.
-      options: of ``Image.save``.
-    """
+    """One way to write a picture: Pillow's pixel mode, orientation tag, options of `save`."""
 
     suffix: str
     mode: str
@@ -60,12 +54,7 @@ class ImageCase:
         return 12 if lossy else 3 if self.mode == "YCbCr" else 0
 
     def write(self, path: Any, picture: np.ndarray) -> bool:
-        """Writes (H, W, 3) uint8; returns false if Pillow cannot write such a file.
-
-        Args:
-          path: with the suffix of the case.
-          picture: the stored pixels, not turned. Grey modes take the first colour.
-        """
+        """Writes (H, W, 3) uint8, not turned; returns false if Pillow cannot write such a file."""
         options = dict(self.options)
         if self.orientation != 1:
             options["exif"] = Image.Exif()
@@ -81,15 +70,15 @@ class ImageCase:
         return upright(shown(picture, self.mode), self.orientation)
 
 
-def cases(suffix: str, mode: str) -> list[ImageCase]:
-    """All cases of a format and a mode; some of them Pillow cannot write."""
-    turns = range(1, 9) if suffix in TURNABLE else (1,)
-    options = OPTIONS[suffix] if mode in STORED.get(suffix, MODES) else ()
-    if mode != "1":
-        options = tuple(o for o in options if o.get("compression") not in _FAX)
-    if mode == "LAB":
-        options = tuple(o for o in options if o.get("compression") != "jpeg")
-    return [ImageCase(suffix, mode, turn, option) for option in options for turn in turns]
+def cases(suffix: str) -> Iterator[ImageCase]:
+    """All cases of a format; some of them Pillow cannot write."""
+    for mode in STORED.get(suffix, MODES):
+        for options in OPTIONS[suffix]:
+            compression = options.get("compression")
+            if (compression in _FAX and mode != "1") or (compression == "jpeg" and mode == "LAB"):
+                continue
+            for turn in range(1, 9 if suffix in TURNABLE else 2):
+                yield ImageCase(suffix, mode, turn, options)
 
 
 def picture(height: int = 22, width: int = 34) -> np.ndarray:

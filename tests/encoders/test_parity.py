@@ -42,36 +42,28 @@ def test_what_is_there_is_kept_unless_it_is_named_or_of_other_versions(tmp_path,
     assert measured == [RESNET]
     first = encoder_parity.read(path)
     assert first == {RESNET: row(RESNET), TINY: {"encoder": TINY, "peer": None}}
-    encoder_parity.run(path, "")
-    assert measured == [RESNET]
-    encoder_parity.run(path, TINY)
-    assert encoder_parity.read(path) == first
-    encoder_parity.run(path, RESNET)
-    assert measured == [RESNET] * 2
+    for only, count in (("", 1), (TINY, 1), (RESNET, 2)):
+        encoder_parity.run(path, only)
+        assert (measured, encoder_parity.read(path)) == ([RESNET] * count, first)
     encoder_parity.write(path, first | {RESNET: row(RESNET, versions={"jax": "0.1"})})
     encoder_parity.run(path, "")
-    assert measured == [RESNET] * 3
-    assert encoder_parity.read(path) == first
+    assert (measured, encoder_parity.read(path)) == ([RESNET] * 3, first)
 
 
 def test_a_row_outlasts_the_failure_of_another(tmp_path, measured, monkeypatch):
+    other = "resnet.resnet34"
+
     def measure(name):
-        if name == TINY:
+        if name == other:
             raise UserError("broke")
         return row(name, 2e-4)
 
     monkeypatch.setattr(encoder_parity, "measured_apart", measure)
-    monkeypatch.setattr(
-        encoder_parity.architecture, "find", lambda name: architecture.Architecture(0, 0, Spec)
-    )
+    monkeypatch.setattr(encoder_parity.lookup, "choices", lambda package: [RESNET, other])
     path = tmp_path / "parity.json"
     wrong = encoder_parity.run(path, "")
-    assert wrong == [f"{RESNET}: differs by more than 0.0001", f"{TINY}: broke"]
+    assert wrong == [f"{RESNET}: differs by more than 0.0001", f"{other}: broke"]
     assert list(encoder_parity.read(path)) == [RESNET]
-
-
-class Spec:
-    peer = "torchvision.any"
 
 
 @pytest.mark.parametrize("text", ["no json", "[]", '{"encoders": [{}]}'])
@@ -108,9 +100,9 @@ def test_an_encoder_without_a_figure_says_so(monkeypatch):
     last = encoder_table.table({}).splitlines()[-1]
     assert last.startswith(f"| `{RESNET}` | 0 to 3 | 64, 128, 256, 512 | 4, 8, 16, 32 | 11.2 M |")
     assert last.endswith(" | BSD-3-Clause | not measured |")
-    measured = {RESNET: row(RESNET, 1.26e-6, parameters=12_340_000)}
-    assert "| 12.3 M |" in encoder_table.table(measured)
-    assert encoder_table.table(measured).endswith("| 1.3e-6, 3 layers |")
+    shown = encoder_table.table({RESNET: row(RESNET, 1.26e-6, parameters=12_340_000)})
+    assert "| 12.3 M |" in shown
+    assert shown.endswith("| 1.3e-6, 3 layers |")
 
 
 @pytest.mark.live

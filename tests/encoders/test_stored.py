@@ -11,31 +11,34 @@ import pytest
 import skimage.data
 from PIL import Image, ImageOps
 
-from flowad_jax.convolution import convolve
-from flowad_jax.encoders import load
+from flowad_jax.encoders import architecture, load
+from flowad_jax.ops.convolution import convolve
 from peers import encoders as peers
-from tests.encoders import maps
+from tests.encoders import maps, tiny_transformers
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-RANDOM = [
-    ("resnet.resnet18", "reflect"),
-    ("resnet.resnet18", "zeros"),
-    ("resnet.resnext50_32x4d", "reflect"),
-]
-RANDOM_IMAGE = maps.image(70, 61)
-OTHERS = {
-    "mobilenet_v3.mobilenet_v3_small": [
-        f"features.{block}.block.{layer}.0" for block, layer in ((1, 2), (3, 2), (8, 3), (11, 3))
-    ],
-    "efficientnet.tf_efficientnet_b5": [f"blocks.{stage}" for stage in range(7)],
+IMAGE = maps.image(70, 61)
+SMALL, B5 = "mobilenet_v3.mobilenet_v3_small", "efficientnet.tf_efficientnet_b5"
+# Stored file -> (network, options, modules of the peer behind the taps, these taps or all).
+RANDOM = {
+    "resnet18_reflect": ("resnet.resnet18", {"padding": "reflect"}, None, None),
+    "resnet18_zeros": ("resnet.resnet18", {"padding": "zeros"}, None, None),
+    "resnext50_32x4d_reflect": ("resnet.resnext50_32x4d", {"padding": "reflect"}, None, None),
+    "mobilenet_v3_small": (
+        SMALL,
+        {},
+        [f"features.{block}.block.{n}.0" for block, n in ((1, 2), (3, 2), (8, 3), (11, 3))],
+        (0, 2, 7, 10),
+    ),
+    "tf_efficientnet_b5": (B5, {}, [f"blocks.{stage}" for stage in range(7)], None),
 }
-OTHER_TAPS = {"mobilenet_v3.mobilenet_v3_small": (0, 2, 7, 10)}
+LONG_TO_COMPILE = ("resnext50_32x4d_reflect", "mobilenet_v3_small", "tf_efficientnet_b5")
 LITE0 = "efficientnet_lite.efficientnet_lite0"
 LITE0_FILE = GOLDEN / "encoder_efficientnet_lite0.npz"
 
 
-def stored_file(name, padding=""):
-    return GOLDEN / f"encoder_{name.split('.')[1]}{padding and f'_{padding}'}.npz"
+def transformer_file(name):
+    return GOLDEN / f"encoder_{'cait_tiny' if 'cait' in name else 'vit'}.npz"
 
 
 def stored_taps(path):
@@ -49,23 +52,27 @@ def cat():
     return ((pixels - 127) / 128)[None]
 
 
-@pytest.mark.parametrize(("name", "padding"), RANDOM)
-def test_random_weights(name, padding):
-    module, _ = maps.every_tap(name, padding=padding)
-    taps = jax.jit(module.apply)(maps.random_variables(name), RANDOM_IMAGE)
-    maps.assert_close([maps.sample(tap) for tap in taps], stored_taps(stored_file(name, padding)))
+@pytest.mark.parametrize(
+    "file",
+    [pytest.param(file, marks=[pytest.mark.whole] * (file in LONG_TO_COMPILE)) for file in RANDOM],
+)
+def test_random_weights(file):
+    name, options, _, taps = RANDOM[file]
+    taps = taps or tuple(range(len(architecture.find(name).spec.channels)))
+    module = architecture.find(name).factory(taps=taps, **options)
+    found = jax.jit(module.apply)(maps.random_variables(name), IMAGE)
+    expected = stored_taps(GOLDEN / f"encoder_{file}.npz")
+    maps.assert_close([maps.sample(tap) for tap in found], expected)
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_random_weights_of_other_families(name):
-    module, _ = maps.every_tap(name)
-    # The programs are long; nothing here depends on XLA's effort.
-    options = {"xla_backend_optimization_level": 0}
-    taps = jax.jit(module.apply, compiler_options=options)(
-        maps.random_variables(name), RANDOM_IMAGE
-    )
-    chosen = [taps[tap] for tap in OTHER_TAPS.get(name, range(len(taps)))]
-    maps.assert_close([maps.sample(tap) for tap in chosen], stored_taps(stored_file(name)))
+@pytest.mark.parametrize(("name", "height", "width", "images"), tiny_transformers.CASES)
+def test_every_block_of_a_transformer(name, height, width, images):
+    nets = [maps.every_tap(name, final_norm=norm) for norm in (True, False)]
+    both = jax.jit(lambda variables, image: [net.apply(variables, image) for net in nets])
+    found = both(maps.random_variables(name), maps.image(height, width, images))
+    with np.load(transformer_file(name)) as file:
+        expected = [file[key] for key in tiny_transformers.keys(name, height, width)]
+    maps.assert_close([maps.sample(tap) for taps in found for tap in taps], expected)
 
 
 def test_efficientnet_lite0_with_its_published_weights():
@@ -79,30 +86,20 @@ def test_efficientnet_lite0_with_its_published_weights():
     maps.assert_close([maps.sample(tap) for tap in taps], stored_taps(LITE0_FILE))
 
 
-def photographs(spec):
-    """Centre crops at 224 px, normalised as ``spec`` says."""
-    crops = []
-    for name in ("chelsea", "coffee", "rocket", "astronaut"):
-        picture = Image.fromarray(getattr(skimage.data, name)())
-        crops.append(ImageOps.fit(picture, (224, 224), Image.Resampling.BICUBIC))
-    pixels = np.stack([np.asarray(crop, np.float32) / 255 for crop in crops])
-    return (pixels - np.float32(spec.mean)) / np.float32(spec.std)
-
-
 def test_normalisation_of_lite0_gives_the_statistics_stored_in_its_weights():
     """The wrong one, ImageNet's mean and deviation, is five times off: 0.7 against 3.4."""
     encoder = load.load(LITE0, taps=(0,))
-    stem = encoder.variables["params"]["conv_stem"]["kernel"]
-    output = convolve(photographs(encoder.spec), stem, (2, 2), "SAME")
+    pictures = [getattr(skimage.data, n)() for n in ("chelsea", "coffee", "rocket", "astronaut")]
+    crops = [
+        ImageOps.fit(Image.fromarray(p), (224, 224), Image.Resampling.BICUBIC) for p in pictures
+    ]
+    pixels = np.stack([np.asarray(crop, np.float32) / 255 for crop in crops])
+    image = (pixels - np.float32(encoder.spec.mean)) / np.float32(encoder.spec.std)
+    output = convolve(image, encoder.variables["params"]["conv_stem"]["kernel"], (2, 2), "SAME")
     stored = encoder.variables["batch_stats"]["bn0"]["var"]
     alive = stored > 1e-6
     ratio = np.var(output, axis=(0, 1, 2))[alive] / stored[alive]
     assert 0.5 < np.median(ratio) < 1.5
-
-
-def write(path, taps):
-    samples = {f"tap{index}": maps.sample(tap) for index, tap in enumerate(taps)}
-    np.savez_compressed(path, allow_pickle=False, **samples)
 
 
 def main():
@@ -110,19 +107,30 @@ def main():
 
     from flowad_jax.weights import store
 
-    for name, padding in RANDOM:
-        model = peers.resnet(name.split(".")[1], padding)
-        peers.fill(model, peers.random_state(model))
-        write(stored_file(name, padding), peers.resnet_taps(model, RANDOM_IMAGE))
-    for name, modules in OTHERS.items():
-        family, variant = name.split(".")
-        model = peers.build(maps.FAMILIES[family].SPECS[variant].peer)
-        peers.fill(model, peers.random_state(model))
-        found = peers.activations(model, RANDOM_IMAGE, modules)
-        write(stored_file(name), [found[module] for module in modules])
+    files = {}
+    for file, (name, options, modules, _) in RANDOM.items():
+        if modules is None:
+            model = peers.resnet(name.partition(".")[2], options["padding"])
+            found = peers.resnet_taps(peers.fill(model, peers.random_state(model)), IMAGE)
+        else:
+            model = peers.build(architecture.find(name).spec.peer)
+            outputs = peers.activations(
+                peers.fill(model, peers.random_state(model)), IMAGE, modules
+            )
+            found = [outputs[module] for module in modules]
+        files[GOLDEN / f"encoder_{file}.npz"] = {f"tap{i}": tap for i, tap in enumerate(found)}
+    for name, height, width, images in tiny_transformers.CASES:
+        model, image = tiny_transformers.peer(name), maps.image(height, width, images)
+        found = [t for n in (True, False) for t in tiny_transformers.peer_taps(model, image, n)]
+        named = zip(tiny_transformers.keys(name, height, width), found, strict=True)
+        files.setdefault(transformer_file(name), {}).update(named)
     model = peers.efficientnet_lite("efficientnet_lite0", cat().shape[1:3])
     model.load_state_dict(torch.load(store.embedded(LITE0), weights_only=True))
-    write(LITE0_FILE, peers.efficientnet_lite_taps(model.eval(), cat()))
+    found = peers.efficientnet_lite_taps(model.eval(), cat())
+    files[LITE0_FILE] = {f"tap{index}": tap for index, tap in enumerate(found)}
+    for path, taps in files.items():
+        samples = {key: maps.sample(tap) for key, tap in taps.items()}
+        np.savez_compressed(path, allow_pickle=False, **samples)
 
 
 if __name__ == "__main__":

@@ -8,43 +8,48 @@ import jax
 import numpy as np
 import pytest
 
-from flowad_jax.encoders import architecture, efficientnet, load, verify
+from flowad_jax.encoders import architecture, load, verify
 from flowad_jax.errors import UserError
 from flowad_jax.weights import store, torch_writer
 from peers import encoders as peers
 from peers import verification
 from tests.encoders import maps
 
+RESNET = "resnet.resnet_tiny"
+
 
 @functools.cache
 def own_outputs(name):
     encoder = architecture.find(name)
-    variables = load.random_variables(architecture.complete_shapes(encoder), 0)
     side = verify.side(encoder.spec)
-    return verify._outputs(encoder, variables, maps.image(side, side))
+    return verify.outputs(encoder, maps.random_variables(name), maps.image(side, side))
 
 
-def compare(monkeypatch, name, change=lambda outputs: outputs):
+@pytest.fixture
+def compare(monkeypatch):
     """Our own outputs, under PyTorch's names and changed, play the other network."""
-    encoder = architecture.find(name)
-    taps, found = own_outputs(name)
-    monkeypatch.setattr(verify, "_outputs", lambda *_: (taps, found))
-    key = encoder.family.torch_key
-    named = {key(("params", *path, "kernel")).rpartition(".")[0]: a for path, a in found.items()}
-    return verify.compare(encoder, {}, lambda *_: change(dict(named)))
+
+    def run(name, change=lambda outputs: outputs):
+        encoder, (taps, found) = architecture.find(name), own_outputs(name)
+        monkeypatch.setattr(verify, "outputs", lambda *_: (taps, found))
+        key = encoder.family.torch_key
+        named = {key(("params", *path, "x")).removesuffix(".x"): a for path, a in found.items()}
+        return verify.compare(encoder, {}, lambda *_: change(named))
+
+    return run
 
 
 @pytest.mark.parametrize(
     ("name", "taps", "left_out", "last"),
     [
-        ("resnet.resnet_tiny", [f"layer{i}.0" for i in (1, 2, 3, 4)], "", "layer4.0"),
+        (RESNET, [f"layer{i}.0" for i in (1, 2, 3, 4)], "", "layer4.0"),
         ("efficientnet.efficientnet_tiny", [f"blocks.{i}.{int(i == 1)}" for i in range(7)], "", 0),
         ("vit.dinov2_tiny", [f"blocks.{i}" for i in range(4)], "cls_token", "norm"),
         ("cait.cait_tiny", [f"blocks.{i}" for i in range(4)], "blocks.3.attn.proj_w.bias", "norm"),
     ],
 )
-def test_every_layer_and_every_tap_is_compared(monkeypatch, name, taps, left_out, last):
-    report = compare(monkeypatch, name)
+def test_every_layer_and_every_tap_is_compared(compare, name, taps, left_out, last):
+    report = compare(name)
     assert report.worst == 0
     assert list(report.taps) == taps
     assert list(report.layers)[-1] == (last or taps[-1])
@@ -53,13 +58,13 @@ def test_every_layer_and_every_tap_is_compared(monkeypatch, name, taps, left_out
     verify.check(report, "a.pth")
 
 
-def test_the_first_layer_that_differs_is_named(monkeypatch):
+def test_the_first_layer_that_differs_is_named(compare):
     def shifted(outputs):
         for name in ("layer3.0.conv1", "layer2.0.bn1"):
             outputs[name] = outputs[name] + np.float32(2e-4) * np.abs(outputs[name]).max()
         return outputs
 
-    report = compare(monkeypatch, "resnet.resnet_tiny", shifted)
+    report = compare(RESNET, shifted)
     with pytest.raises(UserError, match=r"^a\.pth: layer 'layer2\.0\.bn1' .*2\.0e-04.*first of 2"):
         verify.check(report, "a.pth")
     rows = verify.table(report, 2).splitlines()
@@ -71,13 +76,12 @@ def test_the_first_layer_that_differs_is_named(monkeypatch):
     assert card["layers"]["conv1"] == 0
 
 
-def test_layers_that_the_peer_lacks_are_listed_and_none_at_all_is_a_fault(monkeypatch):
-    report = compare(monkeypatch, "resnet.resnet_tiny", lambda outputs: {"conv1": outputs["conv1"]})
+def test_layers_that_the_peer_lacks_are_listed_and_none_at_all_is_a_fault(compare):
+    report = compare(RESNET, lambda outputs: {"conv1": outputs["conv1"]})
     assert list(report.layers) == ["conv1"]
     assert "layer4.0.bn2.running_var" in report.not_compared
-    nothing = compare(monkeypatch, "resnet.resnet_tiny", lambda outputs: {})
     with pytest.raises(UserError, match="none of our layers"):
-        verify.check(nothing, "a.pth")
+        verify.check(compare(RESNET, lambda outputs: {}), "a.pth")
 
 
 @pytest.mark.parametrize(
@@ -133,8 +137,8 @@ class TestLive:
         ("name", "layers"),
         [
             ("resnet.resnet18", 48),
-            ("mobilenet_v3.mobilenet_v3_small", 104),
-            ("cait.cait_xxs24_224", 194),
+            pytest.param("mobilenet_v3.mobilenet_v3_small", 104, marks=pytest.mark.whole),
+            pytest.param("cait.cait_xxs24_224", 194, marks=pytest.mark.whole),
             ("vit.dinov2_vits14_reg", 122),
         ],
     )
@@ -153,12 +157,13 @@ class TestLive:
         from timm.models._efficientnet_builder import decode_arch_def
         from timm.models.efficientnet import EfficientNet
 
+        encoder = architecture.find("efficientnet.efficientnet_tiny")
         stages = [
             [
                 f"{'ds' if s.expansion == 1 else 'ir'}_r{s.blocks}_k{s.kernel}_s{s.stride}"
                 f"_e{s.expansion}_c{s.channels}_se0.25"
             ]
-            for s in efficientnet.efficientnet_tiny.args[0]
+            for s in encoder.factory.args[0]
         ]
         model = EfficientNet(
             decode_arch_def(stages), stem_size=16, pad_type="same", act_layer=torch.nn.SiLU
@@ -168,11 +173,8 @@ class TestLive:
                 module.eps = 1e-3  # as in the networks that came from TensorFlow
         state = peers.random_state(model)
         peers.fill(model, state)
-        encoder = architecture.find("efficientnet.efficientnet_tiny")
-        torch_writer.write(tmp_path / "a.pth", state)
-        variables, _ = load.convert_checkpoint(encoder.spec.name, tmp_path / "a.pth")
-        peer = functools.partial(peers.outputs, model)
-        report = verify.compare(encoder, variables, peer)
+        variables = maps.converted(encoder.spec.name, state)
+        report = verify.compare(encoder, variables, functools.partial(peers.outputs, model))
         assert {"bn1", "blocks.1.0.bn2", "blocks.1.0.se", "blocks.6.0"} <= report.layers.keys()
         assert report.not_compared == ()
         assert report.worst < 1e-5

@@ -99,11 +99,47 @@ def test_the_binomial_interval_is_the_exact_one():
     assert low < 0.1 < high
 
 
-def test_a_card_falls_back_on_what_can_be_promised():
-    image, peak = np.arange(19.0), 2 * np.arange(19.0)
-    card = conformal.card(image, peak, 0.01)
-    assert (card["false_alarm_rate"], card["promised"], card["images"]) == (0.01, 0.05, 19)
-    assert (card["image"], card["pixel"]) == pytest.approx((18.0, 36.0), rel=2e-5)
-    asked = conformal.card(image, peak, 0.1)
-    assert (asked["promised"], asked["image"]) == pytest.approx((0.1, 17.0), rel=2e-5)
-    assert asked["interval"][0] < 0.1 < asked["interval"][1]
+@pytest.mark.parametrize("sizes", [(9,), (5, 5), (3, 4, 2)])
+def test_cross_p_values_count_every_fold(sizes):
+    """Against a plain count; a rank that is off by one, or a fold left out, differs."""
+    rng = np.random.default_rng(2)
+    normal = [rng.integers(0, 6, size).astype(float) for size in sizes]
+    scores = rng.integers(0, 7, (len(sizes), 50)).astype(float)
+    found = conformal.cross_p_values(scores, normal)
+    for image, p_value in enumerate(found):
+        high = sum(np.sum(own >= row[image]) for own, row in zip(normal, scores, strict=True))
+        assert p_value == pytest.approx((1 + high) / (sum(sizes) + 1))
+    if len(sizes) == 1:
+        np.testing.assert_array_equal(found, conformal.p_values(scores[0], normal[0]))
+
+
+def test_cross_p_values_of_normal_images():
+    """A detector is the mean of what it learned from, so that folds depend on each other."""
+    rng, count, folds, trials = np.random.default_rng(3), 20, 5, 4000
+    images = rng.normal(size=(trials, count + 1))
+    p_values = np.zeros(trials)
+    for row, (*known, new) in enumerate(images):
+        parts = np.array(known).reshape(folds, -1)
+        means = [np.delete(parts, fold, 0).mean() for fold in range(folds)]
+        normal = [np.abs(part - mean) for part, mean in zip(parts, means, strict=True)]
+        scores = np.abs(new - np.array(means))[:, None]
+        p_values[row] = conformal.cross_p_values(scores, normal)[0]
+    for rate in (1 / 21, 0.1, 0.2, 0.5):
+        measured, bound = np.mean(p_values <= rate), conformal.cross_bound(count, folds, rate)
+        possible = math.floor(21 * rate + 1e-9) / 21
+        assert measured == pytest.approx(possible, abs=0.02)  # near it, and below the bound
+        assert measured <= bound
+    assert conformal.cross_bound(count, folds, 0.04) == np.mean(p_values < 1 / 21) == 0
+
+
+def test_the_bound_of_cross_p_values():
+    assert conformal.cross_bound(99, 1, 0.1) == pytest.approx(0.2)  # 2 a: of one fold, too much
+    assert conformal.cross_bound(95, 5, 0.25) == pytest.approx(0.5 + 2 * 0.75 * 4 / 100)
+    assert conformal.cross_bound(10, 10, 0.9) == 1.0
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 1 / 3, 1 / 7])
+def test_images_that_a_rate_needs(rate):
+    least = conformal.needed(rate)
+    assert conformal.threshold(np.arange(float(least)), rate) < math.inf
+    assert conformal.threshold(np.arange(float(least - 1)), rate) == math.inf

@@ -5,9 +5,10 @@ import time
 import jax.numpy as jnp
 import numpy as np
 
-from flowad_jax.data.pipeline import Loader
+from flowad_jax.data.loader import Loader
 from flowad_jax.features.batches import Encoded
-from tests.data.test_pipeline import ONE, ZERO, Numbered
+from flowad_jax.types import Batch
+from tests.data.test_loader import ONE, ZERO, Numbered
 
 PAUSE = 0.05
 
@@ -20,7 +21,7 @@ class Slow(Numbered):
 
 def encoded(source, **options):
     loader = Loader(source, 16, 3, ZERO, ONE, **options)
-    return Encoded(lambda variables, image: (image.mean((1, 2)),), {}, loader), loader
+    return Encoded(lambda variables, image: Batch((image.mean((1, 2)),)), {}, loader), loader
 
 
 def test_waiting_for_images_is_measured_anew_in_every_epoch():
@@ -32,10 +33,11 @@ def test_waiting_for_images_is_measured_anew_in_every_epoch():
 
 
 def test_what_comes_early_comes_in_order():
-    features, loader = encoded(Numbered(8), rotation_degrees=0)
+    features, loader = encoded(Numbered(8))
     found = list(features.epoch(3, 1))
     assert len(found) == 2
-    for ((maps,), batch), expected in zip(found, loader.epoch(3, 1), strict=True):
+    for batch, expected in zip(found, loader.epoch(3, 1), strict=True):
+        (maps,) = batch.maps
         assert isinstance(maps, jnp.ndarray)
         np.testing.assert_allclose(maps, expected.image.mean((1, 2)), rtol=1e-5)
         np.testing.assert_array_equal(batch.label, expected.label)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from flowad_jax.methods import _inverse_gamma
-from flowad_jax.methods._inverse_gamma import Objective
 from flowad_jax.methods.sanflow import RELEASED
+from flowad_jax.ops import inverse_gamma
+from flowad_jax.ops.inverse_gamma import Objective
 from tests import golden
 
 INPUTS = ("z", "log_det", "log_alpha", "log_beta")
@@ -22,7 +22,7 @@ def loss_and_gradients(settings):
     """Jitted ``(inputs, anomalous, weight) -> ((loss, metrics), gradients)``."""
 
     def loss(inputs, anomalous, weight):
-        return _inverse_gamma.loss(settings, *inputs, anomalous, weight)
+        return inverse_gamma.loss(settings, *inputs, anomalous, weight)
 
     return jax.jit(jax.value_and_grad(loss, has_aux=True))
 
@@ -57,8 +57,8 @@ def test_objective_of_every_row_agrees_with_the_reference(stored):
 
     @jax.jit
     def objective(log_alpha, log_beta):
-        given = _inverse_gamma.posterior(settings, log_alpha, log_beta, anomalous)
-        return _inverse_gamma.terms(settings, z, log_det, given, anomalous, weight).per_dimension
+        given = inverse_gamma.posterior(settings, log_alpha, log_beta, anomalous)
+        return inverse_gamma.terms(settings, z, log_det, given, anomalous, weight).per_dimension
 
     expected = stored["train_objective_per_dim"]
     np.testing.assert_allclose(objective(log_alpha, log_beta), expected, rtol=1e-5)
@@ -66,7 +66,7 @@ def test_objective_of_every_row_agrees_with_the_reference(stored):
 
 def test_scoring_agrees_with_the_reference(stored):
     stored, inputs, _, _ = stored
-    score = jax.jit(lambda *a: _inverse_gamma.log_prob_per_dim(Objective(), *a))
+    score = jax.jit(lambda *a: inverse_gamma.log_prob_per_dim(Objective(), *a))
     np.testing.assert_allclose(score(*inputs), stored["test_log_prob_per_dim"], rtol=2e-6)
 
 
@@ -90,8 +90,8 @@ def test_where_gradients_are_cut(released):
 def test_divergence_from_the_prior():
     def divergence(alpha, beta):
         logs = (jnp.log(jnp.array([value])) for value in (alpha, beta))
-        given = _inverse_gamma.posterior(Objective(), *logs, jnp.zeros(1, bool))
-        return float(_inverse_gamma.divergence(Objective(), given)[0])
+        given = inverse_gamma.posterior(Objective(), *logs, jnp.zeros(1, bool))
+        return float(inverse_gamma.divergence(Objective(), given)[0])
 
     assert divergence(1.0, 1.0) == pytest.approx(114.2066, rel=1e-6)
     assert divergence(59.5, 6.05) == pytest.approx(0.0, abs=1e-4)
@@ -101,7 +101,7 @@ def test_divergence_from_the_prior():
 def test_released_cross_entropy_saturates():
     likelihoods = jnp.array([[500.0, -500.0], [-500.0, 500.0], [3.0, 3.0]]).T
     both = [
-        _inverse_gamma.cross_entropy(
+        inverse_gamma.cross_entropy(
             Objective(**RELEASED), *likelihoods, jnp.full(3, truth), channels=8
         )
         for truth in (False, True)
@@ -129,7 +129,7 @@ def test_mean_square_of_the_latent_at_the_optimum(weight, channels, expected):
         log_alpha, log_beta, log_square = (value[None] for value in logs)
         z = jnp.exp(log_square / 2)[:, None] * jnp.ones((1, channels))
         rows = (z, channels / 2 * log_square, log_alpha, log_beta)
-        return _inverse_gamma.loss(settings, *rows, jnp.zeros(1, bool), jnp.ones(1))[0]
+        return inverse_gamma.loss(settings, *rows, jnp.zeros(1, bool), jnp.ones(1))[0]
 
     def in_double(logs):
         value, gradient = loss(logs)
@@ -190,7 +190,7 @@ def test_rows_that_do_not_count_change_nothing(stored):
 def test_every_constant_counts(stored, change):
     _, inputs, anomalous, weight = stored
     losses = [
-        _inverse_gamma.loss(settings, *inputs, anomalous, weight)[0]
+        inverse_gamma.loss(settings, *inputs, anomalous, weight)[0]
         for settings in (Objective(), Objective(**change))
     ]
     assert abs(losses[0] - losses[1]) > 1e-3

@@ -7,10 +7,11 @@ import pytest
 
 from flowad_jax.errors import UserError
 from flowad_jax.methods import sanflow
-from flowad_jax.weights.sanflow import detector
+from flowad_jax.types import Batch
+from flowad_jax.weights.dialects.sanflow import detector
 from tests import golden
 
-MAPS = (jnp.zeros((1, 4, 4, 6)), jnp.zeros((1, 2, 2, 5)), jnp.zeros((1, 16, 16, 3)))
+SHAPES = Batch((jnp.zeros((1, 4, 4, 6)), jnp.zeros((1, 2, 2, 5))), jnp.zeros((1, 16, 16, 3)))
 
 
 @pytest.fixture(name="variables", scope="module")
@@ -18,7 +19,7 @@ def _variables():
     """Random numbers in the shapes that the method has."""
     rng = np.random.default_rng(0)
     method = sanflow.build(condition=4, blocks=2)
-    shapes = jax.eval_shape(method.init, jax.random.key(0), MAPS)
+    shapes = jax.eval_shape(method.init, jax.random.key(0), SHAPES)
 
     def fill(leaf):
         if leaf.dtype == np.int32:
@@ -43,7 +44,7 @@ def decoder(variables, scale, permutation):
         for theirs, ours in (("subnet.0", "hidden"), ("subnet.2", "out")):
             flat[f"{prefix}{theirs}.weight"] = params["net"][ours]["kernel"].T
             flat[f"{prefix}{theirs}.bias"] = params["net"][ours]["bias"]
-        order = variables["constants"][f"scale{scale}"][block]["permutation"]
+        order = variables["buffers"][f"scale{scale}"][block]["permutation"]
         flat[prefix + "w_perm"] = permutation(order)
         flat[prefix + "w_perm_inv"] = permutation(np.argsort(order))
     return flat
@@ -62,12 +63,12 @@ def test_round_trip(variables, variance, permutation):
     converted = detector([decoder(variables, scale, permutation) for scale in (0, 1)], variance)
     expected = jax.tree.map(lambda x: (x.shape, x.dtype), variables)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), converted) == expected
-    for kind in ("params", "constants"):
+    for kind in ("params", "buffers"):
         for group in ("scale0", "scale1"):
             jax.tree.map(
                 np.testing.assert_array_equal, converted[kind][group], variables[kind][group]
             )
-    norm = converted["constants"]["snet"]["norm1"]
+    norm = converted["buffers"]["snet"]["norm1"]
     np.testing.assert_array_equal(norm["var"], variance["dncnn.4.running_var"])
 
 
@@ -76,7 +77,7 @@ def test_dense_matrices_stay_matrices(variables, variance):
         return np.eye(len(order)) - 2 / len(order)
 
     converted = detector([decoder(variables, 0, reflection)], variance)
-    assert converted["constants"]["scale0"]["blocks_1"]["permutation"].shape == (6, 6)
+    assert converted["buffers"]["scale0"]["blocks_1"]["permutation"].shape == (6, 6)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_dense_matrices_stay_matrices(variables, variance):
         ("dncnn.4.bias", None, "no tensor 'dncnn.4.bias'"),
         ("dncnn.4.running_var", None, "no tensor 'dncnn.4.running_var'"),
         ("last_layer.weight", np.zeros((3, 64, 3, 3)), r"\(3, 64, 3, 3\), needed \(2, 64, 3, 3\)"),
-        ("dncnn.9.weight", np.zeros(64), "unknown tensors: dncnn.9.weight"),
+        ("dncnn.9.weight", np.zeros(64), "unknown tensors: 'dncnn.9.weight'"),
     ],
 )
 def test_what_does_not_fit_is_named(variance, key, value, message):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowad_jax.methods._contrast import Contrast
+from flowad_jax.methods.ssnf import Contrast
 from tests import golden
 
 DIMENSIONS = 100
@@ -87,7 +87,7 @@ TWO_DEVICES = """
 import sys
 import jax, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from flowad_jax.methods._contrast import Contrast
+from flowad_jax.methods.ssnf import Contrast
 
 nll, label = np.float32([1, 2, 3, 9, 4, 5, 8, 10]), np.repeat([0, 1], 4)
 order = np.array([0, 1, 4, 6, 2, 3, 5, 7])  # each device has two of both kinds

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.methods import section
 from flowad_jax import lookup
+from flowad_jax.settings.sections import section
 from flowad_jax.types import Batch
-from flowad_jax.weights import freia, msflow, sanflow, ssnf
+from flowad_jax.weights import freia
+from flowad_jax.weights.dialects import msflow, sanflow, ssnf
 
 pytestmark = pytest.mark.live
 CHANNELS, SIDE, IMAGES = (8, 12), 16, 4
@@ -49,7 +50,7 @@ def batch():
     mask[label == 1, :5, :7] = True
     maps[0][-1] *= 0.1  # likelier than the normal ones: an example for SSNF to learn from
     maps[1][-1] *= 0.1
-    return maps, Batch(image, mask, label, np.ones(IMAGES, np.float32))
+    return Batch(tuple(maps), image, mask, label, np.ones(IMAGES, np.float32))
 
 
 def theirs(name, options):
@@ -77,7 +78,7 @@ def converted(name, peer):
         return sanflow.detector([state(flow) for flow in peer.flows], state(peer.net))
     convert = ssnf.flow if name == "ssnf" else freia.chain
     flows = [convert(state(flow)) for flow in peer.module]
-    kinds = ("params", "constants")
+    kinds = ("params", "buffers")
     return {kind: {f"scale{i}": flow[kind] for i, flow in enumerate(flows)} for kind in kinds}
 
 
@@ -85,7 +86,7 @@ def state(module):
     return {key: value.numpy().copy() for key, value in module.state_dict().items()}
 
 
-def on_torch(maps, rows):
+def on_torch(rows):
     import torch
 
     from peers.steps import Rows
@@ -94,14 +95,14 @@ def on_torch(maps, rows):
         return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
 
     mask, label = torch.from_numpy(rows.mask), torch.from_numpy(rows.label)
-    return [first(x) for x in maps], Rows(first(rows.image), mask, label)
+    return [first(x) for x in rows.maps], Rows(first(rows.image), mask, label)
 
 
 @pytest.fixture(params=SMALL)
 def pair(request):
     """Our method, its variables, the peer, and what both are given."""
     name = request.param
-    options = section(name).to_dict() | SMALL[name]
+    options = section("method", name).to_dict() | SMALL[name]
     peer = theirs(name, options)
     variables = jax.tree.map(jnp.asarray, converted(name, peer))
     arguments = {key: value for key, value in options.items() if key != "name"}
@@ -110,24 +111,22 @@ def pair(request):
 
 def test_losses_agree(pair):
     name, method, variables, peer = pair
-    maps, rows = batch()
-    extra = (rows.image,) if method.sees_images else ()
-    given = [*map(jnp.asarray, maps), *extra]
+    given = jax.tree.map(jnp.asarray, batch())
     ours = [
         float(loss)
-        for phase in method.phases(variables["constants"], given, rows, jax.random.key(0))
+        for phase in method.phases(variables["buffers"], given, jax.random.key(0))
         for loss in our_losses(phase, variables)
     ]
     peer.module.train()
-    expected = [loss.item() for loss in peer.losses(*on_torch(maps, rows))]
+    expected = [loss.item() for loss in peer.losses(*on_torch(batch()))]
     assert len(ours) == len(expected) == (5 if name == "cflow" else 1)
     # Rows are shuffled, and nothing trains in between: whatever the chunks, their mean is the same.
     np.testing.assert_allclose(np.mean(ours), np.mean(expected), rtol=RELATIVE)
 
 
 def our_losses(phase, variables):
-    params = {group: variables["params"][group] for group in phase.trains}
-    updated = {group: variables["constants"][group] for group in phase.updates}
+    params = {group: variables["params"][group] for group in phase.param_groups}
+    updated = {group: variables["buffers"][group] for group in phase.mutable}
     loss_fn = jit(phase.loss_fn)
     for step in range(len(phase.active)):
         minibatch = jax.tree.map(lambda leaf, step=step: leaf[step], phase.minibatches)
@@ -138,12 +137,10 @@ def test_likelihood_maps_agree(pair):
     import torch
 
     _, method, variables, peer = pair
-    maps, rows = batch()
-    extra = (rows.image,) if method.sees_images else ()
-    ours = jit(method.log_probs)(variables, (*map(jnp.asarray, maps), *extra))
+    ours = jit(method.log_probs)(variables, jax.tree.map(jnp.asarray, batch()))
     peer.module.eval()
     with torch.no_grad():
-        their_maps, their_rows = on_torch(maps, rows)
+        their_maps, their_rows = on_torch(batch())
         expected = peer.log_probs(their_maps, their_rows.image)
     for values, other in zip(ours, expected, strict=True):
         assert values.shape == other.shape
@@ -153,9 +150,9 @@ def test_likelihood_maps_agree(pair):
 
 def test_a_synthetic_image_that_looks_normal_trains():
     """The batch of these tests has one, so that both halves of SSNF's loss are compared."""
-    options = section("ssnf").to_dict() | SMALL["ssnf"]
+    options = section("method", "ssnf").to_dict() | SMALL["ssnf"]
     peer = theirs("ssnf", options)
-    maps, rows = on_torch(*batch())
+    maps, rows = on_torch(batch())
     with_it = next(peer.losses(maps, rows)).item()
     peer = theirs("ssnf", options | {"negative_weight": 0.0})
     assert abs(with_it - next(peer.losses(maps, rows)).item()) > 1.0
@@ -164,6 +161,6 @@ def test_a_synthetic_image_that_looks_normal_trains():
 def test_an_option_without_a_peer_is_named():
     from peers import systems
 
-    options = section("sanflow").to_dict() | {"legacy": True}
+    options = section("method", "sanflow").to_dict() | {"legacy": True}
     with pytest.raises(LookupError, match="legacy=True"):
         systems.build(CHANNELS, options)

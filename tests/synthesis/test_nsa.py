@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from flowad_jax.errors import UserError
-from flowad_jax.synthesis import PUBLISHED, constants, labels, make, nsa, patches
+from flowad_jax.synthesis import CATEGORY_CONSTANTS, constants, labels, make, nsa, patches
 from flowad_jax.synthesis.labels import Change
 from flowad_jax.synthesis.nsa_constants import DEFAULT
 from tests.synthesis.images import disk, noise
@@ -44,7 +44,7 @@ def test_published_constants(dataset, category, expected):
 
 
 def test_all_categories_are_there_and_others_have_a_default():
-    assert {name: len(rows) for name, rows in PUBLISHED.items()} == {
+    assert {name: len(rows) for name, rows in CATEGORY_CONSTANTS.items()} == {
         "mvtec": 15,
         "btad": 3,
         "dagm": 10,
@@ -89,12 +89,11 @@ def test_label_covers_the_objects_of_both_images(monkeypatch):
     left, top = np.zeros((2, 30, 30), np.uint8)
     left[:, :15], top[:15] = 1, 1
     patch = patches.Patch(noise(1, (30, 30), 180), left, (0, 0))
-    monkeypatch.setattr(nsa, "_find", lambda *args: (patch, (10, 20)))
+    monkeypatch.setattr(nsa.Nsa, "_find", lambda *args: (patch, (10, 20)))
     target, target_mask = noise(0, (64, 64), 0, 90), np.zeros((64, 64), np.uint8)
     target_mask[10:40, 20:50] = top
-    settings = nsa.Settings(blend="paste")
-    change = nsa._attempt(
-        target, target, [None, target_mask], DEFAULT, settings, np.random.default_rng(0)
+    change = make("nsa", blend="paste")._attempt(
+        target, target, [None, target_mask], np.random.default_rng(0)
     )
     np.testing.assert_array_equal(change.area[10:40, 20:50], left | top)
     assert change.area.sum() == np.sum(left | top)
@@ -123,7 +122,7 @@ def test_sizes_stay_within_their_bounds(dataset, category):
 @pytest.mark.parametrize(("most", "mean"), [(3, 2.0), (4, 2.5)])
 def test_number_of_patches(monkeypatch, most, mean):
     tries = []
-    monkeypatch.setattr(nsa, "_find", lambda *args: tries.append(1))
+    monkeypatch.setattr(nsa.Nsa, "_find", lambda *args: tries.append(1))
     synthesise = make("nsa", max_patches=most, retries=0)
     for seed in range(500):
         assert not synthesise(
@@ -134,8 +133,8 @@ def test_number_of_patches(monkeypatch, most, mean):
 
 def test_failure_is_reported_after_the_retries(monkeypatch):
     attempts = []
-    attempt = nsa._attempt
-    monkeypatch.setattr(nsa, "_attempt", lambda *a: attempts.append(1) or attempt(*a))
+    attempt = nsa.Nsa._attempt
+    monkeypatch.setattr(nsa.Nsa, "_attempt", lambda *a: attempts.append(1) or attempt(*a))
     white = np.full((64, 64, 3), 255, np.uint8)
     synthesise = make("nsa", dataset="btad", category="01", retries=2)
     image, mask, kind, changed = synthesise(white, white, np.random.default_rng(0))

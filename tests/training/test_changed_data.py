@@ -2,24 +2,25 @@
 
 import json
 import shutil
-from contextlib import closing
 
 import numpy as np
 import pytest
 
 import flowad_jax
-from configs.base import base
 from flowad_jax.data import fingerprint
 from flowad_jax.data.record import Record
+from flowad_jax.detector import state
+from flowad_jax.detector.checkpoint import read_meta, steps
 from flowad_jax.errors import UserError
-from flowad_jax.training import logging as metrics_log
-from flowad_jax.training import scoring, state, summary, sweep
-from flowad_jax.training.checkpoint import Checkpoints, read_meta, steps
-from flowad_jax.training.interrupt import Interrupted
+from flowad_jax.interrupt import Interrupted
+from flowad_jax.sweep import runner
+from flowad_jax.training import rescore, scoring
+from flowad_jax.training.experiment import build
 from flowad_jax.training.loop import train
-from flowad_jax.training.system import build
-from tests.conftest import write_image
-from tests.training.test_loop import stop_at_third_batch, without_times
+from tests.conftest import tiny_recipe, write_image
+from tests.training.test_loop import stop_after_steps, without_times
+
+pytestmark = pytest.mark.whole
 
 
 @pytest.fixture(scope="module", name="runs")
@@ -32,9 +33,9 @@ def _runs(tmp_path_factory):
         for kind in ("good", "spot"):
             file = root / "images" / "part" / "test" / kind / f"{index}.png"
             write_image(file, 100 + index, defect=kind == "spot")
-    config = tiny(root / "images")
+    config = recipe(root / "images")
     with pytest.MonkeyPatch.context() as patched:
-        stop_at_third_batch(patched)
+        stop_after_steps(patched, 4)
         with pytest.raises(Interrupted):
             train(config, root / "stopped")
     train(config, root / "whole")
@@ -42,23 +43,19 @@ def _runs(tmp_path_factory):
     return root
 
 
-def tiny(root):
-    config = base("cflow", "folder")
-    config.data.root, config.data.category, config.data.image_size = str(root), "part", 32
-    config.data.holdout, config.data.workers, config.seed = 0.4, 0, 0
-    config.encoder.name = "efficientnet_lite.efficientnet_lite_tiny"
-    config.encoder.weights, config.encoder.strides = "random", (8,)
-    config.method.blocks, config.method.condition, config.method.fibre_size = 1, 4, 16
+def recipe(root):
+    """Two epochs of three batches; four of ten images are held out."""
+    config = tiny_recipe(root)
+    config.data.holdout, config.seed = 0.4, 0
     config.train.epochs, config.train.batch_size, config.eval.batch_size = 2, 2, 8
-    config.train.plan_memory = False
-    config.eval.pictures_per_kind, config.eval.report_images = 0, 0
-    config.eval.false_alarm_rate = 0.2
+    config.train.eval_every = config.train.checkpoint_every = 8
+    config.eval.pictures_per_kind, config.eval.false_alarm_rate = 0, 0.2
     return config
 
 
 @pytest.fixture(name="config")
 def _config(runs):
-    return tiny(runs / "images")
+    return recipe(runs / "images")
 
 
 @pytest.fixture(name="good")
@@ -108,7 +105,7 @@ def test_eval_and_predict_keep_to_what_was_fitted(whole, good):
     before = flowad_jax.load(whole).predict([test / "0.png"])[0]
     write_image(good / "0a.png", 99)
     write_image(good / "3.png", 9)
-    summary.evaluate_workdir(whole)
+    rescore.evaluate_workdir(whole)
     again = results_of(whole)
     for key in ("columns", "thresholds", "data"):
         assert again[key] == results[key]
@@ -116,7 +113,7 @@ def test_eval_and_predict_keep_to_what_was_fitted(whole, good):
     assert (after.score, after.p_value) == (before.score, before.p_value)
     shutil.rmtree(good)
     write_image(test / "9.png", 9)
-    again = summary.evaluate_workdir(whole)
+    again = rescore.evaluate_workdir(whole)
     assert again["data"]["train"] == results["data"]["train"]
     assert again["data"]["train"]["images"] == 6
     assert again["data"]["holdout"]["images"] == again["thresholds"]["images"] == 4
@@ -147,12 +144,11 @@ def test_resuming_refuses_a_changed_set(config, runs, stopped, whole, good):
         assert "more differences" not in str(refused.value)
         assert {file: file.read_bytes() for file in before} == before
         with pytest.raises(UserError, match="was trained on other images") as refused:
-            summary.evaluate_workdir(stopped)
+            rescore.evaluate_workdir(stopped)
         assert line in str(refused.value)
         renewed(runs / "images", runs / "keep")
     train(config, stopped)
-    one, other = (metrics_log.read(path) for path in (stopped, whole))
-    assert without_times(one) == without_times(other)
+    assert without_times(stopped) == without_times(whole)
     assert images_of(stopped) == images_of(whole)
 
 
@@ -165,7 +161,7 @@ def test_a_finished_run_has_nothing_to_go_on_with(config, whole, good):
 def test_a_stopped_run_is_scored_with_its_own_images(config, runs, stopped, good, tmp_path):
     """Thresholds come from those that were held out, not from a new draw."""
     shutil.copytree(stopped, tmp_path / "copy")
-    first = summary.evaluate_workdir(stopped)
+    first = rescore.evaluate_workdir(stopped)
     assert first["thresholds"]["images"] == 4
     assert first["data"]["train"]["images"] == 6
     moved = shutil.move(good.parents[2], tmp_path / "moved")
@@ -174,7 +170,7 @@ def test_a_stopped_run_is_scored_with_its_own_images(config, runs, stopped, good
     text = (tmp_path / "copy" / "config.json").read_text()
     text = text.replace(json.dumps(config.data.root), json.dumps(str(moved)))
     (tmp_path / "copy" / "config.json").write_text(text)
-    again = summary.evaluate_workdir(tmp_path / "copy")  # the names are relative to the root
+    again = rescore.evaluate_workdir(tmp_path / "copy")  # the names are relative to the root
     assert again["thresholds"] == first["thresholds"]
 
 
@@ -196,7 +192,7 @@ def test_going_on_with_other_images_is_written_down(config, stopped, good):
     assert list(now["holdout"]) == held[1:]  # none of which was ever trained on
     assert list(now["train"]) == [trained[0], *trained[2:], "part/train/good/00.png"]
     assert results["thresholds"]["images"] == 3
-    again = summary.evaluate_workdir(stopped)
+    again = rescore.evaluate_workdir(stopped)
     assert again["data"] == results["data"]
     assert again["thresholds"] == results["thresholds"]
 
@@ -205,15 +201,14 @@ def test_few_shots_are_kept_whatever_is_added(config, runs, good, tmp_path, monk
     """The draw depends on how many there are; a resumed run has no draw."""
     config.data.few_shot = 3
     train(config, tmp_path / "whole")
-    stop_at_third_batch(monkeypatch, number=2)
+    stop_after_steps(monkeypatch)
     with pytest.raises(Interrupted):
         train(config, tmp_path / "run")
     monkeypatch.undo()
     for index in range(20):
         write_image(good / f"0{index}.png", 50 + index)
     train(config, tmp_path / "run")
-    one, other = (metrics_log.read(tmp_path / name) for name in ("run", "whole"))
-    assert without_times(one) == without_times(other)
+    assert without_times(tmp_path / "run") == without_times(tmp_path / "whole")
     assert images_of(tmp_path / "run") == images_of(tmp_path / "whole")
     (good.parents[2] / next(iter(images_of(tmp_path / "run")["train"]))).unlink()
     with pytest.raises(UserError, match=r"'part/train/good/\d\.png' was removed"):
@@ -225,15 +220,15 @@ def test_runs_of_a_stack_have_lists_of_their_own(config, good, tmp_path, monkeyp
     shutil.copytree(root / "part", root / "other")
     config.data.category, config.train.stack = "other,part", ("other", "part")
     config.train.epochs, config.train.eval_every = 1, 1
-    stop_at_third_batch(monkeypatch, number=1)
+    stop_after_steps(monkeypatch, 1)
     with pytest.raises(Interrupted):
-        sweep.run(config, path)
+        runner.run(config, path)
     monkeypatch.undo()
     write_image(root / "other" / "train" / "good" / "00.png", 1)
-    found = {run["folder"]: run["fault"] for run in sweep.run(config, path)["runs"]}
+    found = {run["folder"]: run["fault"] for run in runner.run(config, path)["runs"]}
     assert "'other/train/good/00.png' was added" in found["other"]
     assert found["part"] == ""
-    found = {run["folder"]: run["fault"] for run in sweep.run(config, path, True)["runs"]}
+    found = {run["folder"]: run["fault"] for run in runner.run(config, path, True)["runs"]}
     assert found == {"other": "", "part": ""}
 
 
@@ -268,11 +263,10 @@ def test_records_without_files_are_known_by_their_pixels(tmp_path):
 
 def test_other_scores_than_the_thresholds_were_fitted_for(config, whole):
     """A resumed run may change how it evaluates; stored scores of held-out images are not those."""
-    config.eval.image_score = "top"
+    config.eval.image_score = "0.03"
     results = train(config, whole)
     system = build(config)
-    with closing(Checkpoints(whole)) as checkpoints:
-        trained, _, meta = state.restored(system, checkpoints)
+    trained, _, meta = state.of_workdir(system, whole)
     right = scoring.fit(system, trained, system.features).image.max()
     assert results["thresholds"]["image"] == pytest.approx(right, rel=2e-5)
     assert right != pytest.approx(max(meta["fitted"]["image"]), rel=1e-3)

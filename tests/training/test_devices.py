@@ -10,8 +10,8 @@ import pytest
 
 from flowad_jax import parallel
 from flowad_jax.errors import UserError
-from flowad_jax.training import logging as metrics_log
-from tests.training import shared_run
+from flowad_jax.training import metrics_log
+from tests.training import multi_device_worker
 
 METHODS = ("cflow", "sanflow", "msflow", "ssnf")
 ENDS = "ends.npz"
@@ -23,13 +23,13 @@ pytestmark = pytest.mark.whole
 def alone(tmp_path_factory):
     """How the runs end on one device."""
     folder = tmp_path_factory.mktemp("alone")
-    shared_run.main(folder, ",".join(METHODS))
+    multi_device_worker.main(folder, ",".join(METHODS))
     return folder
 
 
 def start(folder, methods, devices, *job):
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
-    command = [sys.executable, "-m", "tests.training.shared_run", str(folder), methods, *job]
+    command = [sys.executable, "-m", multi_device_worker.__name__, str(folder), methods, *job]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
@@ -76,8 +76,8 @@ def test_a_single_device_needs_no_mesh():
     devices = parallel.devices(8)
     assert (devices.mesh, devices.count) == (None, 1)
     tree = {"a": np.ones(3)}
-    assert devices.everywhere(tree) is tree
-    assert devices.spread(tree) is tree
+    assert devices.replicate(tree) is tree
+    assert devices.shard_minibatches(tree) is tree
 
 
 def test_batches_that_devices_cannot_share(monkeypatch, caplog):

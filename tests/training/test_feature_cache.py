@@ -7,14 +7,14 @@ import jax
 import numpy as np
 import pytest
 
+from flowad_jax.detector import state
 from flowad_jax.features.batches import Masks
-from flowad_jax.training import state
-from flowad_jax.training.checkpoint import Checkpoints
-from flowad_jax.training.interrupt import Interrupted
+from flowad_jax.interrupt import Interrupted
+from flowad_jax.training.experiment import build
 from flowad_jax.training.loop import train
+from flowad_jax.training.optimizer import fresh_state
 from flowad_jax.training.step import make_train_step
-from flowad_jax.training.system import build
-from tests.training.kept import assert_same_epoch, prepare
+from tests.training.feature_cache_helpers import assert_same_epoch, prepare
 
 PLACES = ("device", "host", "disk")
 
@@ -26,17 +26,17 @@ def trainer(system):
 
 
 def losses(system, step, features):
-    trained, found = state.fresh(system), []
+    trained, found = fresh_state(system), []
     for epoch in range(2):
-        for maps, batch in features.train.epoch(epoch):
-            trained, metrics = step(trained, maps, batch)
+        for batch in features.train.epoch(epoch):
+            trained, metrics = step(trained, batch)
             found.append(float(metrics["loss"]))
     return found
 
 
 def all_maps(features, epoch=0):
     """Maps of the training set, shallow first; rows that pad are left out."""
-    parts = [(maps, batch.weight > 0) for maps, batch in features.epoch(epoch)]
+    parts = [(batch.maps, batch.weight > 0) for batch in features.epoch(epoch)]
     levels = zip(*([np.asarray(m)[real] for m in maps] for maps, real in parts), strict=True)
     return [np.concatenate(level) for level in levels]
 
@@ -64,9 +64,9 @@ def test_every_place_gives_the_batches_of_the_images(config, tmp_path, place):
         assert len(one) == len(two)
         assert_same_epoch(one, two)
     assert_same_epoch(kept.train, images.train, epoch=1, start=1)
-    assert sum(batch.weight.sum() for _, batch in kept.calibration.epoch(0)) == 4
-    assert any(batch.mask.any() for _, batch in kept.test.epoch(0))
-    (_, last) = list(kept.train.epoch(0))[-1]
+    assert sum(batch.weight.sum() for batch in kept.calibration.epoch(0)) == 4
+    assert any(batch.mask.any() for batch in kept.test.epoch(0))
+    last = list(kept.train.epoch(0))[-1]
     assert last.weight.tolist() == [1, 1, 0, 0]
 
 
@@ -109,6 +109,7 @@ def test_augmented_training_images_are_encoded_anew_and_the_others_kept(config, 
     assert np.abs(turned[0].sum() - turned[1].sum()) > 0
 
 
+@pytest.mark.whole
 def test_interrupted_at_any_time_a_cached_run_ends_like_one_from_images(
     config, tmp_path, monkeypatch
 ):
@@ -142,8 +143,6 @@ def test_interrupted_at_any_time_a_cached_run_ends_like_one_from_images(
     system = build(config)
     ends = []
     for folder in ("images", "cached"):
-        checkpoints = Checkpoints(tmp_path / folder)
-        ends.append(state.restored(system, checkpoints)[0])
-        checkpoints.close()
+        ends.append(state.of_workdir(system, tmp_path / folder)[0])
     for one, two in zip(*(jax.tree.leaves(end.params) for end in ends), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-7)

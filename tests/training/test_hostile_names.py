@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from flowad_jax.errors import UserError
-from flowad_jax.evaluation import comparison, pictures
+from flowad_jax.report import pictures
+from flowad_jax.sweep import comparison
 from flowad_jax.training.loop import train
-from flowad_jax.training.summary import evaluate_workdir
-from tests.conftest import tiny_run
+from flowad_jax.training.rescore import evaluate_workdir
+from tests.conftest import tiny_recipe
 
 NOT_UTF8 = os.fsdecode(b"caf\xe9-\xff")
 NAMES = (
@@ -69,7 +70,7 @@ def _run(tmp_path_factory):
         _save(root / "part/test" / name / f"{name}.png", rng)
     for name in NAMES:
         _save(root / "part/test/good" / f"{name}.png", rng)
-    config = tiny_run(root)
+    config = tiny_recipe(root)
     config.train.epochs = 1
     config.eval.report_images = 2 * len(NAMES)
     workdir = root / "runs"
@@ -81,6 +82,7 @@ def _save(path, rng):
     Image.fromarray(rng.integers(0, 255, (16, 16, 3)).astype(np.uint8)).save(path)
 
 
+@pytest.mark.whole
 def test_training_ends_with_results_pictures_and_a_page(run):
     found = json.loads((run / "results.json").read_text(encoding="utf-8"))
     assert set(found["data"]["test"]["kinds"]) == {*KINDS, "good"}
@@ -91,12 +93,14 @@ def test_training_ends_with_results_pictures_and_a_page(run):
     assert page.count("<article") == len(KINDS) + len(NAMES)
 
 
+@pytest.mark.whole
 def test_nothing_that_people_read_holds_control_characters(run):
     for name in ("results.md", "report.html"):
         text = (run / name).read_text(encoding="utf-8")
         assert not [letter for letter in text if letter in "\x1b\a\u202e\u200b\u2029\r"], name
 
 
+@pytest.mark.whole
 def test_markdown_shows_names_and_no_markup_of_theirs(run):
     lines = (run / "results.md").read_text(encoding="utf-8").splitlines()
     kinds = [line for line in lines if line.startswith("| test.kinds.")]
@@ -125,6 +129,7 @@ def test_a_table_of_runs_is_as_careful(tmp_path):
 
 
 @pytest.mark.parametrize("broken", ["save_roc", "save_histogram", "save_panels"])
+@pytest.mark.whole
 def test_no_picture_costs_a_result(run, tmp_path, monkeypatch, caplog, broken):
     copy = shutil.copytree(run, tmp_path / "run")
     (copy / "results.json").unlink()
@@ -137,7 +142,7 @@ def test_no_picture_costs_a_result(run, tmp_path, monkeypatch, caplog, broken):
         monkeypatch.setattr(pictures, name, lambda path, *rest: path.name)
     monkeypatch.setattr(pictures, "save_panels", lambda *rest, **options: ["one", "two"])
     monkeypatch.setattr(pictures, broken, fail)
-    monkeypatch.setattr("flowad_jax.evaluation.report.write", fail)
+    monkeypatch.setattr("flowad_jax.report.html_page.write", fail)
     found = evaluate_workdir(copy)
     stored = json.loads((copy / "results.json").read_text(encoding="utf-8"))
     assert stored["columns"]["last"]["image_auroc"] == found["columns"]["last"]["image_auroc"]

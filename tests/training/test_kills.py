@@ -15,9 +15,10 @@ import pytest
 from benchmarks._runs import end, steps
 from benchmarks.kill import differences
 from flowad_jax import files
-from flowad_jax.training import checksums, loop, run
-from flowad_jax.training.logging import MetricsLog
-from tests.training.shared_run import config_of
+from flowad_jax.detector import checksums
+from flowad_jax.training import loop, run
+from flowad_jax.training.metrics_log import MetricsLog
+from tests.training.multi_device_worker import config_of
 
 pytestmark = [
     pytest.mark.whole,
@@ -26,9 +27,9 @@ pytestmark = [
 
 METHODS = ("msflow", "ssnf")
 EVENTS = (
-    (run.Run, "took"),
+    (run.TrainingRun, "record_step"),
     (MetricsLog, "write"),
-    (files, "replacing"),
+    (files, "atomic_write"),
     (checksums, "of_files"),  # of the state, before it is known to be complete
 )
 KILLS = 2  # one of them within a checkpoint
@@ -51,7 +52,6 @@ def config_of_method(method):
     """A checkpoint in every epoch of two."""
     config = config_of(method)
     config.train.checkpoint_every, config.train.eval_every = 1, 2
-    config.train.plan_memory = False
     return config
 
 

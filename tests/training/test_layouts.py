@@ -6,12 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from configs.base import base
-from flowad_jax.data import tfds_builder
+from flowad_jax.data import record, tfds_builder
 from flowad_jax.features.batches import Encoded
-from flowad_jax.training import state
+from flowad_jax.recipes.base import base
+from flowad_jax.training.experiment import build
+from flowad_jax.training.optimizer import fresh_state
 from flowad_jax.training.step import make_train_step
-from flowad_jax.training.system import build
 from tests.data import layouts
 
 METHODS = ("cflow", "sanflow", "msflow", "ssnf")
@@ -43,7 +43,7 @@ def step(method):
     system = build(tiny(method, "textures", "", "brick"))
     clip = system.config.train.clip_norm
     run = make_train_step(system.method, system.optimizer, system.schedule, clip)
-    return system, run, jax.device_get(state.fresh(system))
+    return system, run, jax.device_get(fresh_state(system))
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +63,8 @@ def train(method, config):
     first, run, fresh = step(method)
     system = build(config)
     features = Encoded(first.encode, first.encoder.variables, system.train_loader)
-    maps, batch = next(features.epoch(0))
-    trained, metrics = run(jax.tree.map(jax.numpy.array, fresh), maps, batch)
+    batch = next(features.epoch(0))
+    trained, metrics = run(jax.tree.map(jax.numpy.array, fresh), batch)
     assert bool(metrics["finite"])
     moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), fresh.params, trained.params)
     assert any(jax.tree.leaves(moved))
@@ -88,7 +88,7 @@ def test_the_same_step_from_a_prepared_set(method, name, place, tmp_path):
     prepared, same = train(method, tiny(method, f"tfds:{name}", tmp_path, category))
     assert loss == same
     for split in ("train", "holdout", "test"):
-        assert getattr(folder, split).describe() == getattr(prepared, split).describe()
+        assert record.count(getattr(folder, split)) == record.count(getattr(prepared, split))
 
 
 def test_official_validation_images_are_held_out_unless_told_otherwise(place):

@@ -6,11 +6,11 @@ import shutil
 import jax
 import pytest
 
+from flowad_jax import memory
 from flowad_jax.errors import UserError
-from flowad_jax.features import memory
 from flowad_jax.features.placement import Room
-from flowad_jax.training.system import build
-from tests.training.kept import prepare, without_encoder
+from flowad_jax.training.experiment import build
+from tests.training.feature_cache_helpers import prepare, without_encoder
 
 
 def test_auto_goes_on_to_the_next_place(config, tmp_path, monkeypatch, caplog):
@@ -42,18 +42,13 @@ def test_auto_finds_what_is_on_a_disk_that_is_full_since(config, tmp_path, monke
     prepare(config, tmp_path, mute)
 
 
-def test_auto_takes_the_accelerator_first(config, monkeypatch):
+def test_auto_takes_half_of_the_accelerator_first(config, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(memory, "device", lambda: 1000)
     monkeypatch.setattr(memory, "host", lambda: 2000)
     room = Room(config.cache)
-    assert [room.choose(need, "features") for need in (300, 300, 200, 700, 1)] == [
-        "device",
-        "host",  # half of the device would be exceeded
-        "device",
-        "host",
-        "disk",
-    ]
+    chosen = [room.choose(need, "features") for need in (300, 300, 200, 700, 1)]
+    assert chosen == ["device", "host", "device", "host", "disk"]
 
 
 def test_memory_mb_replaces_the_half(config, monkeypatch):

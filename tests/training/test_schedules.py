@@ -6,16 +6,19 @@ from flowad_jax.errors import UserError
 from flowad_jax.training import schedules
 from tests import golden
 
+# By the name of the published rates: the schedule, and batches for each of them.
+REFERENCES = {
+    "cflow_meta25_sub8_batches10": (schedules.cflow(2e-4, 200, 10), 1),
+    "sanflow_lr5e4_meta20_sub4_batches7": (schedules.cflow(5e-4, 80, 7, sub_epochs=4), 1),
+    "msflow_per_sub_epoch": (schedules.msflow(1e-4, 100, 7), 7),
+    "ssnf_per_epoch": (schedules.ssnf(2e-4, 500, 3), 3),  # down, up, down, up, down
+}
 
-def test_cflow_agrees_with_the_reference():
-    stored = golden.load("lr_schedules")["cflow_meta25_sub8_batches10"]
-    rates = schedules.cflow(2e-4, epochs=200, steps_per_epoch=10)(jnp.arange(len(stored)))
-    np.testing.assert_allclose(rates, stored, rtol=1e-5)
 
-
-def test_sanflow_has_the_schedule_of_cflow_with_other_numbers():
-    stored = golden.load("lr_schedules")["sanflow_lr5e4_meta20_sub4_batches7"]
-    schedule = schedules.cflow(5e-4, epochs=80, steps_per_epoch=7, sub_epochs=4)
+@pytest.mark.parametrize("name", REFERENCES)
+def test_rates_agree_with_the_reference(name):
+    schedule, repeat = REFERENCES[name]
+    stored = np.repeat(golden.load("lr_schedules")[name], repeat)
     np.testing.assert_allclose(schedule(jnp.arange(len(stored))), stored, rtol=1e-5)
 
 
@@ -26,28 +29,14 @@ def test_cflow_without_warmup_starts_at_the_top():
 
 @pytest.mark.parametrize("epochs", [1, 3, 16])
 def test_short_runs_stay_within_bounds(epochs):
-    rates = schedules.cflow(1e-3, epochs, 5, sub_epochs=2)(jnp.arange(5 * epochs))
+    rates = schedules.cflow(1e-3, epochs, 5, sub_epochs=2)(jnp.arange(5 * 16))[: 5 * epochs]
     assert rates.min() >= 0.99e-6
     assert rates.max() <= 1e-3
-
-
-def test_msflow_agrees_with_the_reference():
-    stored = golden.load("lr_schedules")["msflow_per_sub_epoch"]
-    batch = jnp.arange(7 * len(stored))
-    rates = schedules.msflow(1e-4, epochs=100, steps_per_epoch=7)(batch)
-    np.testing.assert_allclose(rates, np.repeat(stored, 7), rtol=1e-5)
 
 
 def test_msflow_milestones_are_shares_of_the_run():
     rates = schedules.msflow(1.0, 30, 1, warmup_meta_epochs=0)(jnp.arange(30))
     np.testing.assert_allclose(rates, [1.0] * 21 + [0.33] * 6 + [0.33**2] * 3, rtol=1e-5)
-
-
-def test_ssnf_agrees_with_the_reference():
-    """500 epochs of 3 batches: down, up, down, up, down."""
-    stored = golden.load("lr_schedules")["ssnf_per_epoch"]
-    rates = schedules.ssnf(2e-4, epochs=500, steps_per_epoch=3)(jnp.arange(3 * len(stored)))
-    np.testing.assert_allclose(rates, np.repeat(stored, 3), rtol=1e-5)
 
 
 def test_ssnf_falls_once_if_asked_to():

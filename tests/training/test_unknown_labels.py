@@ -4,50 +4,47 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flowad_jax.evaluation import metrics, pictures
-from flowad_jax.evaluation.report_findings import Findings
+from flowad_jax.evaluation import metrics
+from flowad_jax.report import pictures
+from flowad_jax.report.scored_images import ScoredImages
 from flowad_jax.training import summary
 from flowad_jax.training.loop import train
 from flowad_jax.types import Scores
 from tests.conftest import write_image
 from tests.training.test_layouts import tiny
 
+UNKNOWN = ("odd_0", "odd_1")
 ROWS = [
-    *[(f"train_{i}.png", "train", "good", "") for i in range(5)],
-    *[(f"validation_{i}.png", "validation", "good", "") for i in range(3)],
-    *[(f"good_{i}.png", "test", "good", "") for i in range(3)],
-    *[(f"spot_{i}.png", "test", "spot", "mask.png") for i in range(2)],
+    *[f"train_{i}.png,train,good," for i in range(5)],
+    *[f"validation_{i}.png,validation,good," for i in range(3)],
+    *[f"good_{i}.png,test,good," for i in range(3)],
+    *[f"spot_{i}.png,test,spot,mask.png" for i in range(2)],
+    *[f"{name}.png,test,unknown," for name in UNKNOWN],
 ]
-UNKNOWN = [("odd_0.png", "test", "unknown", ""), ("odd_1.png", "test", "unknown", "")]
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    """Images beside a table with two rows of unknown label, and one without these rows."""
-    folder = tmp_path_factory.mktemp("table")
-    rows = [UNKNOWN[0], *ROWS, UNKNOWN[1]]
-    for seed, (name, *_) in enumerate(rows):
-        write_image(folder / name, seed, defect=name.startswith(("spot", "odd_1")))
+@pytest.mark.whole
+def test_a_table_with_unknown_labels_trains_to_the_same_metrics(tmp_path):
+    """As one without these rows."""
+    for seed, row in enumerate(ROWS):
+        name = row.partition(",")[0]
+        write_image(tmp_path / name, seed, defect=name.startswith(("spot", "odd_1")))
     mask = np.zeros((40, 36), np.uint8)
     mask[10:20, 8:20] = 255
-    Image.fromarray(mask).save(folder / "mask.png")
-    for table, lines in (("dataset.csv", rows), ("known.csv", ROWS)):
-        text = "\n".join(",".join(line) for line in [("image", "split", "label", "mask"), *lines])
-        (folder / table).write_text(text)
-    return folder
-
-
-def run(root, table, path, drawn):
-    config = tiny("cflow", "csv", root, "")
-    config.data.options.table = table
-    config.train.epochs, config.eval.false_alarm_rate, config.eval.mask_size = 1, 0.3, "native"
-    config.eval.pictures_per_kind, config.eval.report_images = drawn, 20 * drawn
-    return train(config, path)
-
-
-def test_a_table_with_unknown_labels_trains_to_the_same_metrics(root, tmp_path):
-    every = run(root, "dataset.csv", tmp_path / "every", drawn=1)
-    known = run(root, "known.csv", tmp_path / "known", drawn=0)
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    found = {}
+    for table, rows, drawn in (
+        ("every", [ROWS[-1], *ROWS[:-1]], 1),
+        ("known", [row for row in ROWS if not row.startswith(UNKNOWN)], 0),
+    ):
+        (tmp_path / f"{table}.csv").write_text("\n".join(["image,split,label,mask", *rows]))
+        config = tiny("cflow", "csv", tmp_path, "")
+        config.data.options.table = f"{table}.csv"
+        config.train.epochs, config.eval.false_alarm_rate = 1, 0.3
+        config.eval.mask_size = "native"
+        config.eval.pictures_per_kind, config.eval.report_images = drawn, 20 * drawn
+        found[table] = train(config, tmp_path / table)
+    every, known = found["every"], found["known"]
     assert every["columns"]["last"] == pytest.approx(known["columns"]["last"], abs=1e-9)
     assert set(every["columns"]["last"]) == set(metrics.METRICS)
     assert np.isfinite(list(every["columns"]["last"].values())).all()
@@ -86,7 +83,7 @@ def test_a_decision_on_an_unknown_image_is_neither_right_nor_wrong(tmp_path):
         labels, kinds = np.array([-1, 0, 1, -1]), ["unknown", "good", "dent", "unknown"]
 
     scores = Scores(np.array([3.0, 1.0, 2.0, 0.0]), np.zeros((4, 2, 2)))
-    findings = Findings(Records, scores, None, None, 1.5)
+    findings = ScoredImages(Records, scores, None, None, 1.5)
     decided = [findings.decision(index) for index in range(4)]
     assert decided[0] == ("alarm", "unknown")
     assert decided[3] == ("no alarm", "unknown")

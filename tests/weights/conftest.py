@@ -7,11 +7,10 @@ from flowad_jax.weights import torch_file
 def refused():
     """Asserts that a file is refused in one line that names the file and every given word."""
 
-    def check(path, *words, reader=torch_file.read, **options):
+    def check(path, *words, reader=torch_file.read):
         with pytest.raises(torch_file.WeightFileError) as caught:
-            reader(path, **options)
+            reader(path)
         message = str(caught.value)
-        assert "\n" not in message
         assert message.isprintable()
         for word in (str(path), *words):
             assert word in message

@@ -105,9 +105,24 @@ def legacy_file(
     return path
 
 
+def file(path: Path, body: bytes, storages: dict[str, np.ndarray], legacy: bool) -> Path:
+    """A file of either format."""
+    if legacy:
+        return legacy_file(path, body, storages)
+    return zip_file(path, body, {name: array.tobytes() for name, array in storages.items()})
+
+
 def checkpoint(path: Path, items: dict[str, np.ndarray], legacy: bool = False) -> Path:
     """A flat state dict of contiguous tensors."""
     body = mapping({name: whole(name, array) for name, array in items.items()})
-    if legacy:
-        return legacy_file(path, body, items)
-    return zip_file(path, body, {name: array.tobytes() for name, array in items.items()})
+    return file(path, body, items, legacy)
+
+
+def add_zip_entries(path: Path, entries: bytes, count: int) -> None:
+    """Adds entries to the directory of a zip file, which has some already."""
+    content = path.read_bytes()
+    at, end = content.index(b"PK\x01\x02"), content.index(b"PK\x05\x06")
+    count += content[at:end].count(b"PK\x01\x02")
+    directory = content[at:end] + entries
+    tail = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, count, count, len(directory), at, 0)
+    path.write_bytes(content[:at] + directory + tail)

@@ -45,11 +45,8 @@ class Transform:
 class DictConfig:
     """Restores itself, as OmegaConf does."""
 
-    def __init__(self, **content):
-        self.content = content
-
     def __getstate__(self):
-        return {"_content": self.content, "_parent": None}
+        return {"_content": {"rate": 0.1}, "_parent": None}
 
 
 MODULES = {
@@ -58,6 +55,22 @@ MODULES = {
     "torchvision.transforms.v2": Transform,
     "lightning.fabric.utilities.data": AttributeDict,
     "omegaconf.dictconfig": DictConfig,
+}
+# The objects of `hyper_parameters`, as a reader that has none of the classes names them.
+NAMES = {
+    "task": "anomalib.data.task_type.TaskType",
+    "root": "pathlib.",
+    "settings": "anomalib.models.settings.Settings",
+    "config": "omegaconf.dictconfig.DictConfig",
+    "names": "builtins.set",
+    "crop": "builtins.slice",
+    "started": "datetime.date",
+    "parsed": "argparse.Namespace",
+    "loss": "functools.partial",
+    "queue": "collections.deque",
+    "score": "numpy.",
+    "memory": "numpy.",
+    "transform": "torchvision.transforms.v2.Transform",
 }
 
 
@@ -83,15 +96,15 @@ def pretended_modules():
         sys.modules.update(before)
 
 
-def hyper_parameters(protocol=2):
+def content(state_dict, protocol=2):
     """One object of every kind; `Transform` only where the protocol can write it."""
     settings = Settings(["layer2", "layer3"])
     settings.owner = settings
-    return AttributeDict(
+    hyper_parameters = AttributeDict(
         task=TaskType.SEGMENTATION,
         root=pathlib.PurePosixPath("/data/tile"),
         settings=settings,
-        config=DictConfig(rate=0.1),
+        config=DictConfig(),
         names={"good"},
         crop=slice(0, 4),
         started=datetime.date(2024, 5, 1),
@@ -104,9 +117,6 @@ def hyper_parameters(protocol=2):
         memory=np.arange(3),
         **({"transform": Transform(size=8)} if protocol >= 4 else {}),
     )
-
-
-def content(state_dict, protocol=2):
     counted = collections.defaultdict(list, {(0, "a"): [1]})
     return {
         "epoch": 3,
@@ -114,7 +124,7 @@ def content(state_dict, protocol=2):
         "state_dict": state_dict,
         "callbacks": {"ModelCheckpoint{'monitor': None}": {"kept": counted}, TaskType: None},
         "loops": {"fit_loop": {"state_dict": {}, "dataloader": [None, True, 0.5]}},
-        "hyper_parameters": hyper_parameters(protocol),
+        "hyper_parameters": hyper_parameters,
     }
 
 

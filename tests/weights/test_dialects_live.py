@@ -6,9 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from flowad_jax.encoders import architecture, files
+from flowad_jax.encoders import architecture, weight_files
 from flowad_jax.errors import UserError
 from flowad_jax.lookup import find
+from flowad_jax.types import Batch
 from flowad_jax.weights import detectors, torch_file, torch_writer
 from peers import detectors as peers
 from peers import encoders, verification
@@ -22,11 +23,9 @@ pytestmark = [
 
 CHANNELS = {"cflow": (6, 9), "sanflow": (6, 9), "msflow": (6, 8), "ssnf": (8,), "anomalib": (6, 9)}
 SMALL = {
-    "cflow": {"condition": 4, "blocks": 3},
-    "sanflow": {"condition": 4, "blocks": 3},
+    **{name: {"condition": 4, "blocks": 3} for name in ("cflow", "sanflow", "anomalib")},
     "msflow": {"condition": 4, "blocks": (2, 3)},
     "ssnf": {"blocks": 3, "hidden": 8, "heads": 2},
-    "anomalib": {"condition": 4, "blocks": 3},
 }
 CASES = [
     *[("cflow", version) for version in ("0.2", "tag_v0.2", "2023-08")],
@@ -58,7 +57,7 @@ def _saved(request, tmp_path):
         {"conv1.weight": torch.ones(1, 2)} if dialect in ("cflow", "sanflow", "anomalib") else None
     )
     torch.save(made.content(encoder), tmp_path / "theirs.pt")
-    content = torch_file.read(tmp_path / "theirs.pt", foreign=True)
+    content = torch_file.read(tmp_path / "theirs.pt")
     return dialect, version, made, content
 
 
@@ -67,12 +66,14 @@ def log_probs(found, kind, maps):
     if found.dialect == "ssnf":
         options["heads"] = SMALL["ssnf"]["heads"]
     method = find("flowad_jax.methods", found.method)(**options)
-    return method, [np.asarray(x) for x in jax.jit(method.log_probs)(found.variables, tuple(maps))]
+    scales = len(CHANNELS[found.dialect])
+    batch = Batch(tuple(maps[:scales]), *maps[scales:])
+    return method, [np.asarray(x) for x in jax.jit(method.log_probs)(found.variables, batch)]
 
 
 def test_likelihoods_and_maps_agree(saved):
     dialect, version, made, content = saved
-    found = detectors.recognise(content, "theirs.pt")
+    found = detectors.detect_format(content, "theirs.pt")
     assert found.dialect == dialect
     kind = CLAMP.get(version, "tanh")
     assert kind in found.clamp_kinds
@@ -105,14 +106,12 @@ def test_pytorch_loads_it_again(saved):
 def test_the_way_back_is_taken_by_pytorch(saved, tmp_path):
     import torch
 
-    from flowad_jax.weights import references
-
     dialect, version, made, content = saved
-    if dialect == "anomalib":
+    write = detectors.dialects()[dialect].write
+    if write is None:
         pytest.skip("nothing goes back to anomalib")
-    found = detectors.recognise(content, "theirs.pt")
-    indices = version.startswith("2023")
-    back = references.content(found.method, found.variables, {}, indices=indices)
+    found = detectors.detect_format(content, "theirs.pt")
+    back = write(found.variables, {}, version.startswith("2023"))
     torch_writer.write(tmp_path / "back.pt", back)
     loaded = torch.load(tmp_path / "back.pt", weights_only=True)
     plain = "0.2" if version == "tag_v0.2" else version
@@ -127,7 +126,7 @@ def test_ssnf_with_the_newer_names_and_without_prefix():
     made = peers.build("ssnf", (8,), parametrized=True, **SMALL["ssnf"])
     content = {name: tensor.numpy() for name, tensor in made.content(prefix="").items()}
     assert any("parametrizations.weight.original0" in name for name in content)
-    found = detectors.recognise(content, "theirs.pt")
+    found = detectors.detect_format(content, "theirs.pt")
     (maps,) = maps_of("ssnf")
     _, ours = log_probs(found, "tanh", [maps])
     np.testing.assert_allclose(ours[0], made.log_probs([maps])[0], atol=1e-5)
@@ -152,7 +151,7 @@ def test_trained_permutations_are_refused():
     assert "module_list.0.w_perm" not in decoder
     content = {"encoder_state_dict": {"a": np.ones(1)}, "decoder_state_dict": [decoder]}
     with pytest.raises(UserError, match=r"theirs\.pt: 'module_list.0.vk_householder' is a trained"):
-        detectors.recognise(content, "theirs.pt")
+        detectors.detect_format(content, "theirs.pt")
 
 
 @pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed")
@@ -163,7 +162,9 @@ def test_the_encoder_of_anomalib_is_ours_up_to_its_last_layer():
     model = timm.create_model("resnet18", pretrained=False, features_only=True, out_indices=(2, 3))
     tensors = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     assert not any(name.startswith("layer4") for name in tensors)
-    converted = files.convert_tensors(architecture.find("resnet.resnet18"), tensors, "a", deepest=2)
+    converted = weight_files.convert_tensors(
+        architecture.find("resnet.resnet18"), tensors, "a", deepest=2
+    )
     kernel = converted["params"]["layer3_1"]["conv2"]["kernel"]
     expected = tensors["layer3.1.conv2.weight"].transpose(2, 3, 1, 0)
     np.testing.assert_array_equal(kernel, expected)

@@ -100,7 +100,7 @@ def test_there_and_back(flat, target):
     assert back.keys() == flat.keys()
     for key, tensor in flat.items():
         np.testing.assert_array_equal(back[key], tensor)
-        assert back[key].flags.c_contiguous
+        assert np.shares_memory(back[key], tensor)
     again = layout.to_torch(jax.tree.map(jnp.asarray, variables), torch_key)
     np.testing.assert_array_equal(again["conv.weight"], flat["conv.weight"])
 
@@ -151,11 +151,3 @@ def test_all_faults_are_listed_at_once(flat, target):
     assert "layer.3" not in message
     for entry in error.missing + error.mismatched + error.unused:
         assert f"\n  {entry}" in error.lists()
-
-
-def test_names_from_the_file_cannot_reach_the_terminal(flat, target):
-    with pytest.raises(layout.ConversionError) as caught:
-        convert(flat | {"\x1b[2J\n" + "x" * 5000: np.zeros(1)}, target)
-    assert str(caught.value).isprintable()
-    assert len(str(caught.value)) < 500
-    assert "\x1b" not in caught.value.lists()

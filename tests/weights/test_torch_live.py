@@ -3,6 +3,8 @@
 import pytest
 
 from flowad_jax.weights import store, torch_file
+from tests.weights import lightning_like
+from tests.weights.test_torch_file import check_lightning
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.live
@@ -13,6 +15,7 @@ KINDS = (
 )
 FORMATS = {
     "zip": {},
+    "zip, protocol 4": {"pickle_protocol": 4},
     "zip, protocol 5": {"pickle_protocol": 5},
     "legacy": {"_use_new_zipfile_serialization": False},
 }
@@ -25,6 +28,7 @@ def content():
     optimizer = torch.optim.Adam(module.parameters())
     module(torch.randn(2, 2, 5, 5, generator=generator)).sum().backward()
     optimizer.step()
+    plain = {"epoch": 3, "rate": 0.1, "name": "größe", "none": None, "yes": True, 5: [1, (2,)]}
     return {
         "state_dict": module.state_dict(),
         "optimizer": optimizer.state_dict(),
@@ -33,14 +37,7 @@ def content():
         "kinds": tuple((base * 3).to(getattr(torch, kind)) for kind in KINDS),
         "empty": [torch.empty(0), torch.empty(2, 0, 3)],
         "scalar": torch.tensor(2.5),
-        "plain": {
-            "epoch": 3,
-            "rate": 0.1,
-            "name": "größe",
-            "none": None,
-            "yes": True,
-            5: [1, (2,)],
-        },
+        "plain": plain,
         "size": base.shape,
         "large": 2**70,
     }
@@ -76,6 +73,22 @@ def test_reads_what_torch_writes(tmp_path, form):
         assert_same(torch_file.read(path), torch.load(path))
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_reads_a_checkpoint_with_objects(tmp_path, form):
+    path, protocol = tmp_path / "a.ckpt", FORMATS[form].get("pickle_protocol", 2)
+    module = torch.nn.Linear(2, 3)
+    with lightning_like.pretended_modules():
+        saved = lightning_like.content(module.state_dict(), protocol)
+        saved["hyper_parameters"]["module"] = module
+        saved["hyper_parameters"]["device"] = torch.device("cpu")
+        torch.save(saved, path, **FORMATS[form])
+    found = torch_file.read(path)
+    assert found["hyper_parameters"].pop("device").name == "torch.device"
+    assert found["hyper_parameters"].pop("module").name == "torch.nn.modules.linear.Linear"
+    check_lightning(found, protocol)
+    assert_same(torch_file.state_dict(path), dict(module.state_dict()))
+
+
 def test_reads_a_zip_without_checksums(tmp_path):
     before = torch.serialization.get_crc32_options()
     torch.serialization.set_crc32_options(False)
@@ -84,14 +97,11 @@ def test_reads_a_zip_without_checksums(tmp_path):
     assert_same(torch_file.state_dict(tmp_path / "a.pth"), torch.load(tmp_path / "a.pth"))
 
 
-def test_reads_the_embedded_file(tmp_path):
-    path = store.embedded("efficientnet_lite.efficientnet_lite0")
-    assert_same(torch_file.state_dict(path), torch.load(path))
-
-
-def test_reads_safetensors_of_torch(tmp_path):
+def test_reads_the_embedded_file_and_safetensors_of_torch(tmp_path):
     from safetensors.torch import save_file
 
+    path = store.embedded("efficientnet_lite.efficientnet_lite0")
+    assert_same(torch_file.state_dict(path), torch.load(path))
     path = tmp_path / "a.safetensors"
     tensors = {"a": torch.ones(2, 3).bfloat16(), "b": torch.tensor([True]), "c": torch.tensor(1)}
     save_file(tensors, path)
@@ -99,11 +109,11 @@ def test_reads_safetensors_of_torch(tmp_path):
     assert_same({key: found[key] for key in tensors}, tensors)
 
 
-def test_refuses_whole_modules_and_lazy_tensors(tmp_path, refused):
+def test_whole_modules_and_lazy_or_sparse_tensors_are_no_state_dict(tmp_path, refused):
     path = tmp_path / "a.pth"
     torch.save(torch.nn.Linear(1, 1), path)
-    refused(path, "'torch.nn.modules.linear.Linear'", "model.state_dict()")
-    torch.save(torch.ones(2, dtype=torch.complex64).conj(), path)
-    refused(path, "conjugate")
-    torch.save(torch.eye(3).to_sparse(), path)
-    refused(path, "_rebuild_sparse_tensor")
+    refused(path, "holds a Foreign", "model.state_dict()", reader=torch_file.state_dict)
+    torch.save({"a": torch.ones(2, dtype=torch.complex64).conj()}, path)
+    refused(path, "conjugate", reader=torch_file.state_dict)
+    torch.save({"a": torch.eye(3).to_sparse()}, path)
+    refused(path, "no flat state dict", "'a': Foreign", reader=torch_file.state_dict)

@@ -10,6 +10,7 @@ import pytest
 
 from flowad_jax.errors import UserError
 from flowad_jax.weights import streaming, torch_file, torch_writer
+from tests.weights.references import assert_same
 
 BASE = np.random.default_rng(0).standard_normal((4, 6)).astype(np.float32)
 KINDS = ("float64", "float16", "uint8", "int8", "int16", "int32", "int64", "bool", "complex64")
@@ -29,31 +30,6 @@ NESTED = {
     "pair": (1, BASE[1]),
     "plain": {"name": "größe", "rate": 0.5, "epoch": 3, "none": None, "yes": True, 5: -(2**40)},
 }
-
-
-def assert_same(found, expected):
-    """Equal in kind, shape and value; ``found`` may hold tensors of torch."""
-    if isinstance(expected, np.ndarray):
-        assert str(found.dtype).removeprefix("torch.") == expected.dtype.name
-        assert tuple(found.shape) == expected.shape
-        wide = expected.dtype.name == "bfloat16"
-        if wide:
-            found = found.astype("f4") if isinstance(found, np.ndarray) else found.float()
-        np.testing.assert_array_equal(
-            np.asarray(found), expected.astype("f4") if wide else expected
-        )
-    elif isinstance(expected, dict):
-        assert list(found) == list(expected)
-        for key, value in expected.items():
-            assert_same(found[key], value)
-    elif isinstance(expected, list | tuple):
-        assert type(found) is type(expected)
-        assert len(found) == len(expected)
-        for mine, theirs in zip(found, expected, strict=True):
-            assert_same(mine, theirs)
-    else:
-        assert type(found) is type(expected)
-        assert found == expected
 
 
 @pytest.mark.parametrize("content", [TENSORS, NESTED, {}], ids=["tensors", "nested", "nothing"])
@@ -112,7 +88,8 @@ def test_one_tensor_at_a_time_is_copied_and_progress_reaches_the_end(tmp_path, m
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2.5 * 8e6
-    assert [bar.total for bar in bars] == [sum(seen)] == [64e6]
+    assert [bar.total for bar in bars] == [sum(seen)]
+    assert 64e6 <= sum(seen) < 64.1e6  # with the pickle
     seen.clear()
     torch_file.read(tmp_path / f"a{suffix}")
     assert sum(seen) == 64e6

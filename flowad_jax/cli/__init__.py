@@ -1,0 +1,1 @@
+"""The command ``flowad``: `main` finds the command, `scripts` runs those that take a config."""

@@ -1,0 +1,1 @@
+"""Data sets by name: one layout on disk in each file."""

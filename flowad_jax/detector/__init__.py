@@ -1,0 +1,1 @@
+"""What training writes and inference reads: a detector, its state and its calibration."""

@@ -1,0 +1,1 @@
+"""Encoders by name: one family of architectures in each file."""

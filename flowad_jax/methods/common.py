@@ -1,0 +1,85 @@
+"""What methods share: flows per scale, phases of one gradient step, scores, checks of options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from flowad_jax.errors import UserError
+from flowad_jax.ops import arrays
+from flowad_jax.types import Aux, Phase, Tree
+
+COMPUTE = {"float32": None, "bfloat16": jnp.bfloat16}  # None: the dtype of the feature maps
+
+
+def require(holds: bool, option: str, value: Any, demand: str) -> None:
+    """Raises a UserError that names an option of a method and what it demands."""
+    if not holds:
+        raise UserError(f"method.{option}={value}: {demand}")
+
+
+def group(scale: int) -> str:
+    """Name of the parameter group of one scale."""
+    return f"scale{scale}"
+
+
+def init_flows(
+    init: Callable[[jax.Array, jax.Array], Mapping[str, Tree]],
+    rng: jax.Array,
+    maps: Sequence[Float[Array, "B h w C"]],
+) -> dict[str, Tree]:
+    """Draws the variables of one flow per scale with ``init(key, feature map)``."""
+    variables: dict[str, Tree] = {"params": {}, "buffers": {}}
+    for scale, feature_map in enumerate(maps):
+        for kind, tree in init(jax.random.fold_in(rng, scale), feature_map).items():
+            variables[kind][group(scale)] = tree
+    return variables
+
+
+def of_scale(variables: Mapping[str, Tree], scale: int) -> dict[str, Tree]:
+    """The variables of the flow of one scale."""
+    return {kind: variables[kind][group(scale)] for kind in ("params", "buffers")}
+
+
+def single_step(
+    param_groups: tuple[str, ...],
+    loss_fn: Callable[[Tree, Tree, Tree], tuple[jax.Array, Aux]],
+    minibatch: Tree,
+    active: Bool[Array, ""],
+    dimensions: int = 1,
+    mutable: tuple[str, ...] = (),
+) -> Phase:
+    """Returns the phase whose only gradient step sees the whole batch; see `Phase`."""
+    minibatches = jax.tree.map(lambda leaf: leaf[None], minibatch)
+    return Phase(param_groups, loss_fn, minibatches, active[None], dimensions, mutable)
+
+
+def scale_max(log_probs: Sequence[Float[np.ndarray, "N h w"]]) -> Float[np.ndarray, " L"]:
+    """Largest value of every scale, in float64."""
+    return np.array([np.max(values) for values in log_probs], np.float64)
+
+
+def by_image(
+    log_probs: Sequence[Float[np.ndarray, "N h w"]],
+) -> Iterator[list[Float[np.ndarray, "1 h w"]]]:
+    """Yields the maps of all scales of one image after the other, in float64."""
+    for scales in zip(*log_probs, strict=True):
+        yield [np.asarray(values, np.float64)[None] for values in scales]
+
+
+def summed_likelihood(
+    maps: Sequence[Float[np.ndarray, "1 h w"]],
+    highest: Sequence[float] | np.ndarray,
+    image_size: tuple[int, int],
+) -> Float[np.ndarray, "H W"]:
+    """Sum over scales of ``exp(map - highest)``, resized with coinciding corners."""
+    total: np.ndarray = sum(
+        arrays.resize_align_corners(np.exp(values - largest), image_size)[0]
+        for values, largest in zip(maps, highest, strict=True)
+    )
+    return total

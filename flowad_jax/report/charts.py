@@ -1,0 +1,54 @@
+"""Charts of the HTML report: the figures of `figures.py` as SVG inside the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import warnings
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+
+from flowad_jax.report.curves import distribution, rate_curves
+from flowad_jax.report.scored_images import ScoredImages
+
+
+class Chart(NamedTuple):
+    """A picture for the page: its heading, its address (data), and what it shows in words."""
+
+    heading: str
+    source: str
+    label: str
+
+
+def curves(images: ScoredImages) -> list[Chart]:
+    """ROC over images and, given masks, ROC over pixels and PRO."""
+    drawn = rate_curves(images.labels, images.scores, images.masks, one_each=True)
+    charts = []
+    for figure in drawn:
+        (axes,) = figure.axes
+        heading = "Synthetic: " * (images.origin == "synthetic") + axes.get_title(loc="left")
+        axes.set_title("", loc="left")
+        charts.append(Chart(heading, _svg(figure), f"Curve: {heading}"))
+    return charts
+
+
+def score_distribution(images: ScoredImages) -> Chart:
+    """Histogram of image scores above a row of dots for every kind."""
+    scores = np.asarray(images.scores.image, np.float64)
+    groups = [(kind, label, scores[rows]) for (label, kind), rows in images.groups().items()]
+    ranges = "; ".join(f"{name}: {s.min():.4g} to {s.max():.4g}" for name, _, s in groups)
+    figure = distribution(groups, images.threshold)
+    figure.suptitle("")  # the page has a heading
+    return Chart("", _svg(figure), f"Image scores by kind. {ranges}")
+
+
+def _svg(figure: Any) -> str:
+    """The figure as the address of a picture that needs nothing from outside the page."""
+    buffer = io.BytesIO()
+    # The fixed salt gives the same page for the same numbers.
+    with matplotlib.rc_context({"svg.hashsalt": "report"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # names in scripts that the font lacks
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"

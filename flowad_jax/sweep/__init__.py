@@ -1,0 +1,1 @@
+"""Many trainings at once: categories, seeds and settings of one recipe."""

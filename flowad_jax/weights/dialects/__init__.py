@@ -1,0 +1,1 @@
+"""Code bases whose detectors are converted, a file each; every file defines a ``DIALECT``."""
