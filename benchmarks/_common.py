@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import json
 import os
 import platform
+import statistics
+from collections.abc import Callable, Hashable, Mapping
 from importlib import metadata
-from typing import Any
+from typing import Any, TypeVar
 
 from ml_collections import config_dict
 
 from flowad_jax import files
+from flowad_jax.cli.recipe import load
 from flowad_jax.errors import UserError
-from flowad_jax.evaluation import results
+from flowad_jax.report import results
+
+T = TypeVar("T", bound=Hashable)
 
 
-def recipe(path: str) -> config_dict.ConfigDict:
-    """Returns the config that a recipe file describes."""
-    spec = importlib.util.spec_from_file_location("recipe", path)
-    if spec is None or spec.loader is None:
-        raise SystemExit(f"--config={path}: is not a Python file")
-    module = importlib.util.module_from_spec(spec)
+def recipe(name: str) -> config_dict.ConfigDict:
+    """Returns the config of a recipe, as ``--config`` of ``flowad train`` names it."""
     try:
-        spec.loader.exec_module(module)
-    except FileNotFoundError:
-        raise SystemExit(f"--config={path}: no such file") from None
-    return module.get_config()
+        return load(name)
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None
 
 
 def parser(doc: str | None, config: str) -> argparse.ArgumentParser:
@@ -53,6 +52,19 @@ def asked(options: argparse.Namespace) -> tuple[config_dict.ConfigDict, list[int
     return config, [int(number) for number in options.workers.split(",")]
 
 
+def medians(jobs: Mapping[T, Callable[[int], float]], turns: int) -> dict[T, float]:
+    """Medians of what jobs return for the number of a turn, such as seconds.
+
+    All take turns, so that what else the machine does meets all of them. The first turn, which
+    decodes and compiles, is left out.
+    """
+    found: dict[T, list[float]] = {key: [] for key in jobs}
+    for turn in range(1 + turns):
+        for key, job in jobs.items():
+            found[key].append(job(turn))
+    return {key: statistics.median(own[1:]) for key, own in found.items()}
+
+
 def between(page: str, begin: str, end: str, text: str) -> str:
     """A page with another text between two lines of it.
 
@@ -62,7 +74,7 @@ def between(page: str, begin: str, end: str, text: str) -> str:
     before, first, rest = page.partition(f"{begin}\n")
     _, last, after = rest.partition(end)
     if not (first and last):
-        raise UserError(f"README.md: needs the lines '{begin}' and '{end}' around what is written")
+        raise UserError(f"the page needs the lines '{begin}' and '{end}' around what is written")
     return f"{before}{first}{text}\n{last}{after}"
 
 

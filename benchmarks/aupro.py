@@ -3,7 +3,7 @@
     python benchmarks/aupro.py --output=aupro.json
 
 83 smooth random maps of 512 x 512 with the number and the sizes of defects found in a real test
-set (one image in four is good). The exact metrics are measured whole. The loop over 1000
+set (one image in four is normal). The exact metrics are measured whole. The loop over 1000
 thresholds, as common in published code, would take half an hour: it is measured at a few
 thresholds spread over the range and extrapolated, and the output says so. Memory is the growth of
 the peak resident set of the process (``ru_maxrss``) over what it was with the input in place.
@@ -11,18 +11,21 @@ the peak resident set of the process (``ru_maxrss``) over what it was with the i
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
 import resource
 import sys
 import time
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 from skimage import measure
 
+from flowad_jax import files
+from flowad_jax.arguments import Parser
 from flowad_jax.evaluation import metrics
+from flowad_jax.report import results
 
 
 def draw(count: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -54,84 +57,66 @@ def loop_step(masks: np.ndarray, maps: np.ndarray, threshold: float) -> tuple[fl
             overlaps[-1] /= region.area
         if mask.any():
             ious.append(np.logical_and(mask, found).sum() / np.logical_or(mask, found).sum())
-    normal = ~masks
-    false = np.logical_and(normal, predicted).sum() / normal.sum()
+    false = np.logical_and(~masks, predicted).sum() / (~masks).sum()
     return float(false), float(np.mean(overlaps)), float(np.mean(ious))
 
 
-def peak_bytes() -> int:
-    """Largest resident set of this process so far."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+def run(count: int, size: int, loop_samples: int, seed: int) -> dict[str, Any]:
+    """Measures both ways."""
 
+    def peak() -> int:
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
-def run(count: int, size: int, loop_samples: int, seed: int) -> dict:
-    """Measures both ways and returns what was found."""
     masks, maps = draw(count, size, seed)
-    before, start, busy = peak_bytes(), time.perf_counter(), time.process_time()
+    before, start, busy = peak(), time.perf_counter(), time.process_time()
     values = metrics.pixel_metrics(masks, maps)
-    seconds, busy = time.perf_counter() - start, time.process_time() - busy
-    grown = peak_bytes() - before
-    thresholds = np.linspace(maps.max(), maps.min(), loop_samples + 2)[1:-1]
+    exact = {
+        "seconds": time.perf_counter() - start,
+        "cpu_seconds": time.process_time() - busy,
+        "peak_growth_bytes": peak() - before,
+        "input_bytes": masks.nbytes + maps.nbytes,
+        "metrics": values,
+    }
     start = time.perf_counter()
-    for threshold in thresholds:
+    for threshold in np.linspace(maps.max(), maps.min(), loop_samples + 2)[1:-1]:
         loop_step(masks, maps, threshold)
     per_step = (time.perf_counter() - start) / loop_samples
     return {
         "images": count,
         "size": size,
-        "pixels": maps.size,
         "defect_regions": sum(ndimage.label(m, structure=np.ones((3, 3)))[1] for m in masks),
-        "exact": {
-            "seconds": seconds,
-            "cpu_seconds": busy,
-            "peak_growth_bytes": grown,
-            "input_bytes": masks.nbytes + maps.nbytes,
-            "memory_measure": "ru_maxrss growth during the call",
-            "metrics": values,
-        },
+        "exact": exact,
         "loop": {
             "seconds_per_threshold": per_step,
             "thresholds_measured": loop_samples,
             "seconds_for_1000_thresholds": 1000 * per_step,
             "extrapolated": True,
         },
-        "machine": platform.platform(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
     }
 
 
 def main() -> None:
     """Prints the figures, and writes them where ``--output`` says."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser("python benchmarks/aupro.py", __doc__)
     parser.add_argument("--images", type=int, default=83)
     parser.add_argument("--size", type=int, default=512)
-    parser.add_argument(
-        "--loop_samples", type=int, default=3, help="thresholds of the loop to time"
-    )
+    parser.add_argument("--loop_samples", type=int, default=3, help="thresholds of the loop")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", help="file for the figures as JSON")
     args = parser.parse_args()
     found = run(args.images, args.size, args.loop_samples, args.seed)
     exact, loop = found["exact"], found["loop"]
     print(
-        f"{found['images']} maps of {found['size']} x {found['size']}, "
-        f"{found['pixels'] / 1e6:.1f} M pixels, {found['defect_regions']} defect regions"
-    )
-    print(
-        f"exact, all pixel metrics: {exact['seconds']:.2f} s "
-        f"({exact['cpu_seconds']:.2f} s of CPU), "
-        f"{exact['peak_growth_bytes'] / 2**20:.0f} MiB above the input "
-        f"({exact['input_bytes'] / 2**20:.0f} MiB)"
-    )
-    print(
+        f"{args.images} maps of {args.size} x {args.size}, {found['defect_regions']} defects\n"
+        f"exact, all pixel metrics: {exact['seconds']:.2f} s ({exact['cpu_seconds']:.2f} s CPU), "
+        f"{exact['peak_growth_bytes'] / 2**20:.0f} MiB above the input\n"
         f"loop, AUPRO only: {loop['seconds_for_1000_thresholds'] / 60:.1f} min for 1000 thresholds "
-        f"(extrapolated from {loop['thresholds_measured']})"
+        f"(extrapolated from {args.loop_samples})"
     )
     if args.output:
-        with open(args.output, "w", encoding="utf-8") as file:
-            json.dump(found, file, indent=2)
+        found |= {"machine": platform.platform(), "versions": results.versions()}
+        files.write_text(args.output, json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

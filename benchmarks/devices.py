@@ -10,7 +10,6 @@ of its tensor) and the image AUROC. Rounding differs where sums are cut at other
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import tempfile
@@ -23,11 +22,12 @@ from tqdm import tqdm
 
 from benchmarks import _common
 from benchmarks._runs import finish, start
-from flowad_jax.evaluation.results import markdown_table
-from flowad_jax.training import logging as metrics_log
-from flowad_jax.training.model import build_model
-from flowad_jax.training.state import of_workdir
-from flowad_jax.training.workdir import load_config
+from flowad_jax.arguments import Parser
+from flowad_jax.detector.model import build_model
+from flowad_jax.detector.state import of_workdir
+from flowad_jax.detector.workdir import load_config
+from flowad_jax.report.results import markdown_table
+from flowad_jax.training import metrics_log
 
 RECIPES = ("quickstart", "msflow_textures", "sanflow_textures", "ssnf_textures")
 SHORT = {
@@ -35,7 +35,6 @@ SHORT = {
     "train.batch_size": 8,
     "train.epochs": 2,
     "train.eval_every": 2,
-    "train.plan_memory": False,
     "eval.report_images": 0,
     "eval.pictures_per_kind": 0,
 }
@@ -73,14 +72,13 @@ def _largest(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.max(np.abs(a - b))) / scale if scale else math.inf * bool(np.any(b))
 
 
-def _texts(difference: dict[str, float]) -> tuple[str, str, str]:
-    small = (f"{difference[key]:.0e}" for key in ("loss", "parameters"))
-    return (*small, f"{difference['image_auroc']:.2f}")
-
-
 def main() -> None:
     """Trains, prints the table and writes the JSON."""
-    options = parse()
+    parser = Parser("python -m benchmarks.devices", __doc__)
+    parser.add_argument("--recipes", default=",".join(RECIPES), help="of configs/, comma list")
+    parser.add_argument("--devices", default="1,2,4,8", help="the first is what others are held to")
+    parser.add_argument("--output", help="JSON file")
+    options = parser.parse_args()
     numbers = [int(number) for number in options.devices.split(",")]
     recipes = options.recipes.split(",")
     rows, found = [HEADER, ("---", *["---:"] * 4)], []
@@ -94,21 +92,12 @@ def main() -> None:
             for number, ended in zip(numbers[1:], ends[1:], strict=True):
                 difference = apart(ends[0], ended)
                 found.append({"recipe": recipe, "devices": number, **difference})
-                rows.append((recipe, str(number), *_texts(difference)))
+                loss, parameters, auroc = difference.values()
+                small = (f"{loss:.0e}", f"{parameters:.0e}")
+                rows.append((recipe, str(number), *small, f"{auroc:.2f}"))
     print(markdown_table(rows))
     if options.output:
         _common.write(options.output, apart_from_one=found)
-
-
-def parse() -> argparse.Namespace:
-    """Command-line options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--recipes", default=",".join(RECIPES), help="of configs/, comma list")
-    parser.add_argument("--devices", default="1,2,4,8", help="the first is what others are held to")
-    parser.add_argument("--output", help="JSON file")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -37,18 +37,25 @@ from flowad_jax.weights import store, torch_writer
 from peers import encoders, verification
 
 PACKAGES = ("flowad-jax", "jax", "jaxlib", "flax", "torch")
+Row = dict[str, Any]
 
 
-def measure(name: str) -> dict[str, Any]:
+def measure(name: str) -> Row:
     """Compares one encoder with PyTorch's network.
 
     Raises:
       UserError: the encoder's library has no such network, or lacks layers of ours.
     """
+    import torch
+
     start, encoder = time.perf_counter(), architecture.find(name)
     peer, embedded = encoder.spec.peer, store.embedded(name)
     with tempfile.TemporaryDirectory() as folder:
-        path = embedded or random_checkpoint(peer, Path(folder))
+        path = embedded or Path(folder) / "random.pth"
+        if embedded is None:  # random numbers that depend on PyTorch's names alone
+            with torch.device("meta"):
+                model = encoders.build(peer)
+            torch_writer.write(path, encoders.random_state(model))
         variables, card = load.convert_checkpoint(name, path)
         tensors = verify.trunk(encoder, verification.file_state(peer, path))
         network = verification.network(peer, verify.side(encoder.spec), tensors)
@@ -71,29 +78,8 @@ def measure(name: str) -> dict[str, Any]:
     }
 
 
-def random_checkpoint(peer: str, folder: Path) -> Path:
-    """Writes a complete network of random numbers, which depend on PyTorch's names alone."""
-    import torch
-
-    with torch.device("meta"):
-        model = encoders.build(peer)
-    path = folder / "random.pth"
-    torch_writer.write(path, encoders.random_state(model))
-    return path
-
-
-def versions(peer: str) -> dict[str, str]:
-    """Of all that computes one of the two networks."""
-    return {name: metadata.version(name) for name in (*PACKAGES, peer.partition(".")[0])}
-
-
-def without_peer(name: str) -> dict[str, Any]:
-    """The row of an encoder that no library has."""
-    return {"encoder": name, "peer": None}
-
-
-def measured_apart(name: str) -> dict[str, Any]:
-    """`measure` in a new process.
+def measured_apart(name: str) -> Row:
+    """Calls `measure` in a new process.
 
     Raises:
       UserError: also where the process ends without an answer.
@@ -106,8 +92,13 @@ def measured_apart(name: str) -> dict[str, Any]:
             raise UserError("its process was ended, perhaps for lack of memory") from None
 
 
-def read(path: str | Path) -> dict[str, dict[str, Any]]:
-    """The rows of a file by encoder; none where there is no file yet.
+def versions(peer: str) -> dict[str, str]:
+    """Returns those of all that computes one of the two networks."""
+    return {name: metadata.version(name) for name in (*PACKAGES, peer.partition(".")[0])}
+
+
+def read(path: str | Path) -> dict[str, Row]:
+    """Returns the rows of a file by encoder; none where there is no file yet.
 
     Raises:
       UserError: it is not what this program writes.
@@ -121,22 +112,20 @@ def read(path: str | Path) -> dict[str, dict[str, Any]]:
         raise UserError(f"{path}: is not a file of this program ({error}); delete it") from error
 
 
-def write(path: str, rows: dict[str, dict[str, Any]]) -> None:
-    """Replaces the file as a whole; a row is a line.
-
-    Raises:
-      UserError: the file cannot be written; what was there stays.
-    """
+def write(path: str | Path, rows: dict[str, Row]) -> None:
+    """Replaces the file as a whole; a row is a line."""
     lines = ",\n".join(json.dumps(rows[name]) for name in sorted(rows))
     files.write_text(path, f'{{"encoders": [\n{lines}\n]}}\n')
 
 
-def chosen(only: str, rows: dict[str, dict[str, Any]]) -> list[str]:
-    """The encoders to measure.
+def run(output: str | Path, only: str) -> list[str]:
+    """Measures encoders and writes each row at once; returns what went wrong, a line each.
 
     Raises:
-      UserError: one that ``only`` names does not exist, or PyTorch is not installed.
+      UserError: an encoder that ``only`` names does not exist, PyTorch is not installed, or the
+        file cannot be read or written.
     """
+    rows, wrong = read(output), []
     names = lookup.choices(architecture.PACKAGE)
     wanted = only.split(",") if only else names
     for name in wanted:
@@ -144,42 +133,28 @@ def chosen(only: str, rows: dict[str, dict[str, Any]]) -> list[str]:
     peers = {name: architecture.find(name).spec.peer for name in wanted}
     for peer in filter(None, peers.values()):
         verification.require(peer)
-    if only:
-        return wanted
-    return [
-        name
-        for name, peer in peers.items()
-        if name not in rows or (peer and rows[name].get("versions") != versions(peer))
-    ]
-
-
-def run(output: str, only: str) -> list[str]:
-    """Measures encoders and writes each row at once; returns what went wrong, a line each."""
-    rows, wrong = read(output), []
-    with tqdm(chosen(only, rows), unit="encoder") as bar:
-        for name in bar:
+    with tqdm(peers.items(), unit="encoder") as bar:
+        for name, peer in bar:
+            kept = name in rows and (not peer or rows[name].get("versions") == versions(peer))
+            if kept and not only:
+                continue
             bar.set_postfix_str(name)
             try:
-                has_peer = architecture.find(name).spec.peer
-                rows[name] = measured_apart(name) if has_peer else without_peer(name)
+                rows[name] = measured_apart(name) if peer else {"encoder": name, "peer": None}
             except UserError as error:
                 wrong.append(f"{name}: {error}")
                 continue
-            bar.write(line(rows[name]))
             write(output, rows)
-            if has_peer and not rows[name]["worst"] <= verify.LIMIT:
+            if not peer:
+                bar.write(f"{name}: no PyTorch network to compare with")
+                continue
+            bar.write(
+                "{encoder}: {worst:.1e}, {layers} layers, worst {layer}, {image[0]} px, {weights} "
+                "weights, {seconds} s".format(**rows[name])
+            )
+            if not rows[name]["worst"] <= verify.LIMIT:
                 wrong.append(f"{name}: differs by more than {verify.LIMIT:g}")
     return wrong
-
-
-def line(row: dict[str, Any]) -> str:
-    """What was measured, for people."""
-    if row["peer"] is None:
-        return f"{row['encoder']}: no PyTorch network to compare with"
-    return (
-        f"{row['encoder']}: {row['worst']:.1e}, {row['layers']} layers, worst {row['layer']}, "
-        f"{row['image'][0]} px, {row['weights']} weights, {row['seconds']} s"
-    )
 
 
 def main() -> None:

@@ -10,25 +10,23 @@ guarantee is an average over such splits, and so is what is measured.
 
 from __future__ import annotations
 
-import argparse
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks import _common
+from flowad_jax.arguments import Parser
+from flowad_jax.detector import state, workdir
+from flowad_jax.detector.calibration import from_json
 from flowad_jax.evaluation import conformal
-from flowad_jax.evaluation.fitted import from_json
-from flowad_jax.training import scoring, state, workdir
-from flowad_jax.training.checkpoint import Checkpoints
-from flowad_jax.training.system import build
+from flowad_jax.training import scoring
+from flowad_jax.training.experiment import build
 
 
 def normal_scores(directory: str) -> tuple[np.ndarray, np.ndarray]:
     """Image scores of the held-out and of the good test images of a run."""
     system = build(workdir.load_config(directory))
-    with closing(Checkpoints(Path(directory).absolute())) as checkpoints:
-        trained, _, meta = state.restored(system, checkpoints)
+    trained, _, meta = state.of_workdir(system, Path(directory).absolute())
     fitted = from_json(meta["fitted"])
     scored = scoring.score(system, trained, system.features, fitted)
     return fitted.image, scored.scores.image[system.test.labels == 0]
@@ -55,9 +53,7 @@ def many(normal: np.ndarray, size: int, rate: float, splits: int) -> dict:
 
 def main() -> None:
     """Measures and prints a table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("python -m benchmarks.false_alarms", __doc__)
     parser.add_argument("--workdir", required=True, help="folder of a finished run")
     parser.add_argument("--rates", default="0.02,0.05,0.1,0.2", help="false-alarm rates")
     parser.add_argument("--splits", type=int, default=2000)
@@ -70,11 +66,10 @@ def main() -> None:
         own = once(held_out, test, rate)
         drawn = many(normal, len(held_out), rate, args.splits)
         rows[str(rate)] = {"own": own, "splits": drawn}
+        (low, high), (least, most) = own["interval"], drawn["percentiles_5_95"]
         print(
-            f"promised {own['promised']:.3f}: {own['alarms']} of {own['images']} alarms "
-            f"({own['interval'][0]:.3f} to {own['interval'][1]:.3f}); over splits "
-            f"{drawn['mean']:.4f} ({drawn['percentiles_5_95'][0]:.3f} to "
-            f"{drawn['percentiles_5_95'][1]:.3f})"
+            f"promised {own['promised']:.3f}: {own['alarms']} of {own['images']} alarms ({low:.3f} "
+            f"to {high:.3f}); over splits {drawn['mean']:.4f} ({least:.3f} to {most:.3f})"
         )
     if args.output:
         _common.write(args.output, held_out=len(held_out), test=len(test), rates=rows)

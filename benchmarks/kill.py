@@ -12,11 +12,9 @@ in them) must be the same to the last bit, and no kill may cost a complete check
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import random
-import signal
 import subprocess
 import tempfile
 import time
@@ -28,6 +26,7 @@ import numpy as np
 
 from benchmarks import _common
 from benchmarks._runs import end, finish, start, steps
+from flowad_jax.arguments import Parser
 
 # Small enough to end within a minute, large enough to write several checkpoints.
 SHORT = {
@@ -38,7 +37,6 @@ SHORT = {
     "eval.report_images": 0,
     "eval.pictures_per_kind": 0,
 }
-EVERY_THIRD = 3
 
 
 def unfinished(workdir: Path) -> set[tuple[str, int]]:
@@ -55,14 +53,10 @@ def kill(process: subprocess.Popen, workdir: Path, seconds: float, at_checkpoint
     left = time.monotonic() + seconds
     before = unfinished(workdir)
     while process.poll() is None:
-        if time.monotonic() > left and not at_checkpoint:
-            process.send_signal(signal.SIGKILL)
+        if unfinished(workdir) - before if at_checkpoint else time.monotonic() > left:
+            process.kill()
             process.communicate()
-            return "moment"
-        if at_checkpoint and unfinished(workdir) - before:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            return "checkpoint"
+            return "checkpoint" if at_checkpoint else "moment"
         time.sleep(0.0005 if at_checkpoint else 0.01)
     finish(process)
     return "ended"
@@ -91,16 +85,15 @@ def measure(recipe: str, kills: int, seed: int, overrides: list[str]) -> dict[st
             started = time.monotonic()
             finish(start(recipe, Path(folder) / name, SHORT, overrides))
         length, expected = time.monotonic() - started, end(alone)
-        while sum(count.values()) - count["ended"] < kills:
+        while (done := count["moment"] + count["checkpoint"]) < kills:
             workdir, outcome = Path(folder) / f"killed{count['ended']}", ""
             while outcome != "ended":
-                done = sum(count.values()) - count["ended"]
-                enough = done >= kills
                 before = steps(workdir)
                 process = start(recipe, workdir, SHORT, overrides)
-                wait = float("inf") if enough else rng.uniform(0, length)
-                outcome = kill(process, workdir, wait, not enough and done % EVERY_THIRD == 2)
+                wait = float("inf") if done >= kills else rng.uniform(0, length)
+                outcome = kill(process, workdir, wait, done < kills and done % 3 == 2)
                 count[outcome] += 1
+                done += outcome != "ended"
                 lost += bool(before) and steps(workdir)[-1:] < before[-1:]
                 print(f"{outcome}: {workdir.name}, checkpoints {steps(workdir)}", flush=True)
             wrong += differences(expected, end(workdir))
@@ -109,9 +102,7 @@ def measure(recipe: str, kills: int, seed: int, overrides: list[str]) -> dict[st
 
 def main() -> None:
     """Measures, prints and writes the figures; fails if anything was lost or differs."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("python -m benchmarks.kill", __doc__)
     add = parser.add_argument
     add("--recipes", nargs="+", default=["configs/quickstart.py"], help="files of configs/")
     add("--kills", type=int, default=20, help="of each recipe")

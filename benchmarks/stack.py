@@ -25,40 +25,39 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks import _common
-from benchmarks.performance.jax_side import maps_of
+from benchmarks.performance.jax_side import batch_of
 from benchmarks.performance.jobs import Arrays, arrays
-from flowad_jax.training import schedules, state
-from flowad_jax.training.model import Model, build_model
+from flowad_jax.detector.model import DetectorModel, build_model
+from flowad_jax.training import schedules
+from flowad_jax.training.optimizer import fresh_state, make_optimizer
 from flowad_jax.training.step import make_stack_step, make_train_step
-from flowad_jax.types import Batch, Tree
+from flowad_jax.types import Tree
 
 FORMS = ("at once", "in turn")
 Step = Callable[[Any], Any]  # state -> state
 
 
-def single(model: Model, given: Arrays) -> Step:
+def single(model: DetectorModel, given: Arrays) -> Step:
     """A training step of one detector."""
     train = model.config.train
     rate = schedules.constant(train.learning_rate, 1, 1)
-    step = make_train_step(model.method, model.optimizer, rate, train.clip_norm)
-    batch = Batch(None, given.mask, given.label, np.ones(len(given.image), np.float32))
-    return lambda before: step(before, maps_of(model, given.image), batch)[0]
+    step = make_train_step(model.method, make_optimizer(train), rate, train.clip_norm)
+    return lambda before: step(before, batch_of(model, given))[0]
 
 
-def stacked(model: Model, given: Arrays, members: int, form: str) -> Step:
+def stacked(model: DetectorModel, given: Arrays, members: int, form: str) -> Step:
     """A training step of so many detectors, with one pass of the encoder."""
     train = model.config.train
     rates = [schedules.constant(train.learning_rate, 1, 1)] * members
-    parts = (model.method, model.optimizer, rates, train.clip_norm)
+    parts = (model.method, make_optimizer(train), rates, train.clip_norm)
     step = make_stack_step(*parts, at_once=form == "at once")
-    weight = np.ones((members, len(given.image)), np.float32)
-    mask, label = (np.stack([x] * members) for x in (given.mask, given.label))
-    images = np.concatenate([given.image] * members)
+    repeated = Arrays(*(np.concatenate([x] * members) for x in given))
     active = np.ones(members, bool)
 
     def one_step(before: Tree) -> Tree:
-        maps = (x.reshape(members, -1, *x.shape[1:]) for x in maps_of(model, images))
-        return step(before, tuple(maps), Batch(None, mask, label, weight), active)[0]
+        batch = batch_of(model, repeated)
+        batches = jax.tree.map(lambda x: x.reshape(members, -1, *x.shape[1:]), batch)
+        return step(before, batches, active)[0]
 
     return one_step
 
@@ -79,7 +78,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     config = _common.recipe(options.config)
     config.encoder.weights = "random"
     model = build_model(config)
-    given = arrays(config, "train", model.method.learns_from)
+    given = arrays(config, "train", model.method.batch_kind)
     sizes = [int(number) for number in options.members.split(",")]
     forms = options.forms.split(",")
     found: dict[str, Any] = {"single": seconds(single(model, given), fresh(model), options.seconds)}
@@ -90,9 +89,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def fresh(model: Model) -> Any:
+def fresh(model: DetectorModel) -> Any:
     """A new state, because a step gives the old one's memory away."""
-    return jax.tree.map(jnp.array, state.fresh(model))
+    return jax.tree.map(jnp.array, fresh_state(model))
 
 
 def table(found: dict[str, float], per_detector: int) -> str:

@@ -13,10 +13,11 @@ import json
 import logging
 import statistics
 import tempfile
+from itertools import product
 from pathlib import Path
 
-from configs import quickstart
-from flowad_jax.data.textures import CATEGORIES
+from flowad_jax.data.sets.textures import CARD
+from flowad_jax.recipes import quickstart
 from flowad_jax.training.loop import train
 
 WEIGHTS = ("embedded", "random")
@@ -37,22 +38,8 @@ def run(category: str, weights: str, seed: int) -> dict[str, float]:
         return train(config, workdir)["columns"]["last"]
 
 
-def table(runs: dict[str, dict[str, list[dict[str, float]]]]) -> str:
-    """Means over the seeds in percent, as Markdown."""
-    lines = [
-        "| category | weights | " + " | ".join(SHOWN) + " |",
-        "|---|---|" + "---:|" * len(SHOWN),
-    ]
-    for category, by_weights in runs.items():
-        for weights, found in by_weights.items():
-            means = [100 * statistics.mean(values[name] for values in found) for name in SHOWN]
-            cells = " | ".join(f"{mean:.1f}" for mean in means)
-            lines.append(f"| {category} | {weights} | {cells} |")
-    return "\n".join(lines)
-
-
 def main() -> None:
-    """Runs everything, prints the table and writes the JSON."""
+    """Runs everything, prints means over the seeds in percent and writes all runs as JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -60,11 +47,13 @@ def main() -> None:
     parser.add_argument("--output", help="JSON file with every run")
     args = parser.parse_args()
     logging.getLogger("absl").setLevel(logging.WARNING)
-    runs = {
-        category: {w: [run(category, w, seed) for seed in range(args.seeds)] for w in WEIGHTS}
-        for category in CATEGORIES
-    }
-    print(table(runs))
+    runs: dict[str, dict] = {}
+    print(f"| category | weights | {' | '.join(SHOWN)} |\n|---|---|{'---:|' * len(SHOWN)}")
+    for category, weights in product(CARD.categories, WEIGHTS):
+        found = [run(category, weights, seed) for seed in range(args.seeds)]
+        runs.setdefault(category, {})[weights] = found
+        means = (100 * statistics.mean(values[name] for values in found) for name in SHOWN)
+        print(f"| {category} | {weights} | {' | '.join(f'{mean:.1f}' for mean in means)} |")
     if args.output:
         Path(args.output).write_text(json.dumps(runs, indent=2) + "\n")
 

@@ -3,7 +3,7 @@
     python -m benchmarks.throughput --workdir=runs/quickstart --output=throughput.json
 
 model       encoder and flows, for a batch that is on the device already
-processing  with all that `Detector.predict` does to arrays: resize, normalise, move to the device,
+processing  with all that `Predictor.predict` does to arrays: resize, normalise, move to the device,
             aggregate, scale the map to the image, p-value, regions
 files       with decoding; the files have been read before and are likely in the system's cache
 
@@ -16,7 +16,6 @@ device is that since the process started.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import statistics
 import tempfile
@@ -30,19 +29,26 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import _common
-from benchmarks.msflow_sides import forget_peak, peak_bytes
-from flowad_jax import cli
+from benchmarks.performance.msflow_sides import forget_peak, peak_bytes
+from flowad_jax.arguments import Parser, fail
 from flowad_jax.data import sources, transforms
 from flowad_jax.data.images import read_image
+from flowad_jax.data.inputs import find, split
 from flowad_jax.data.record import Source
 from flowad_jax.data.subset import evenly_spaced
+from flowad_jax.detector.model import checked
+from flowad_jax.detector.workdir import load_config
 from flowad_jax.errors import UserError
-from flowad_jax.serving.detector import Detector, load
-from flowad_jax.serving.inputs import find, split
-from flowad_jax.training.model import checked
-from flowad_jax.training.workdir import load_config
+from flowad_jax.inference.loading import load
+from flowad_jax.inference.predictor import Predictor
+from flowad_jax.report.results import markdown_table
 
 TITLES = {"model": "model", "processing": "+ processing", "files": "+ files"}
+PEAKS = {
+    "compiling": "peak memory, compiling",
+    "running": "peak memory",
+    "device": "of the device",
+}
 LEAST = 3  # batches of each clock, however long they take
 
 Job = Callable[[int], Any]  # does the n-th batch
@@ -72,35 +78,28 @@ def image_files(workdir: Path, inputs: Sequence[str], limit: int, folder: Path) 
 def own_images(workdir: Path) -> Source:
     """The images that a run was tested on."""
     data = load_config(workdir).data
-    place = (data.name, data.root, data.category, "test")
+    place = (data.name, data.root or "", data.category or "", "test")
     return checked("data.options", sources.build, *place, **data.options.to_dict())
 
 
-def model_job(detector: Detector, arrays: Sequence[np.ndarray]) -> Job:
-    """Encoder and flows on a batch that is on the device; done when the likelihoods are there."""
-    model, variables = detector._model, detector._variables
-    log_probs = jax.jit(model.method.log_probs)  # compiled once, for this and for the detector
-    size, name = detector.image_size, model.config.data.filter
-    pixels = np.stack([transforms.resize_image(array, size, name) for array in arrays])
-    batch = jax.device_put(transforms.normalize(pixels, model.mean, model.std))
-
-    def job(turn: int) -> None:
-        maps = model.encode(model.encoder.variables, batch)
-        wide = tuple(x.astype(np.float32) for x in maps)
-        jax.block_until_ready(log_probs(variables, wide))
-
-    return job
-
-
-def jobs(detector: Detector, paths: Sequence[Path], arrays: Sequence[np.ndarray]) -> dict[str, Job]:
+def jobs(
+    detector: Predictor, paths: Sequence[Path], arrays: Sequence[np.ndarray]
+) -> dict[str, Job]:
     """What each clock measures, for batches of the detector's size."""
-    size = detector.batch_size
+    size, model, variables = detector.batch_size, detector._model, detector._parts[0].variables
+    log_probs = jax.jit(model.method.log_probs)  # compiled once, for this and for the detector
 
     def batch(items: Sequence, turn: int) -> list:
         return [items[(turn * size + row) % len(items)] for row in range(size)]
 
+    pixels = np.stack([detector.load_image(array).resized for array in batch(arrays, 0)])
+    image = jax.device_put(transforms.normalize(pixels, model.mean, model.std))
+
+    def run_model(turn: int) -> None:
+        jax.block_until_ready(log_probs(variables, model.encode(model.encoder.variables, image)))
+
     return {
-        "model": model_job(detector, batch(arrays, 0)),
+        "model": run_model,
         "processing": lambda turn: detector.predict(batch(arrays, turn)),
         "files": lambda turn: detector.predict(batch(paths, turn)),
     }
@@ -125,7 +124,7 @@ def measure(todo: dict[str, Job], batch_size: int, seconds: float) -> dict[str, 
             "running": _peak_since_last_asked(),
             "device": (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use"),
         },
-        "clocks": {name: _summary(own, batch_size, first[name]) for name, own in times.items()},
+        "clocks": {name: _clock(own, batch_size, first[name]) for name, own in times.items()},
     }
 
 
@@ -135,7 +134,7 @@ def _seconds(job: Job, turn: int) -> float:
     return time.perf_counter() - started
 
 
-def _summary(times: list[float], batch_size: int, first: float) -> dict[str, float]:
+def _clock(times: list[float], batch_size: int, first: float) -> dict[str, float]:
     p50, p99 = np.quantile(times, (0.5, 0.99), method="inverted_cdf").tolist()
     return {
         "batches": len(times),
@@ -180,7 +179,7 @@ def run(
         "workdir": str(workdir),
         "method": detector.name,
         "encoder": detector._model.encoder.spec.name,
-        "image_size": detector.image_size,
+        "image_size": list(detector.canvas.shape),
         "decisions": bool(detector.thresholds),
         "device": jax.devices()[0].device_kind,
         "backend": jax.default_backend(),
@@ -196,36 +195,31 @@ def run(
 def text(found: dict[str, Any]) -> str:
     """What was measured and two tables, in Markdown."""
     images = found["images"]
-    lines = [
-        f"{found['method']}, {found['encoder']}, {found['image_size']} px, on {found['device']}; "
-        f"{images['count']} images ({', '.join(images['formats'])}) of "
-        f"{images['mean_megapixels']:.2f} megapixels on average",
-        "",
-        "| batch | clock | images/s | p50 | p99 | batches |",
-        "|---:|---|---:|---:|---:|---:|",
-    ]
+    clocks: list[Sequence[str]] = [("batch", "clock", "images/s", "p50", "p99", "batches")]
+    memory: list[Sequence[str]] = [("batch", "compilation", *PEAKS.values())]
+    clocks.append(("---:", "---", *["---:"] * 4))
+    memory.append(["---:"] * 5)
     for row in found["rows"]:
+        size = str(row["batch_size"])
         for name, clock in row["clocks"].items():
-            lines.append(
-                f"| {row['batch_size']} | {TITLES[name]} | {clock['images_per_second']:.1f} "
-                f"| {1e3 * clock['p50_seconds']:.1f} ms | {1e3 * clock['p99_seconds']:.1f} ms "
-                f"| {clock['batches']} |"
-            )
-    lines += ["", "| batch | compilation | peak memory, compiling | peak memory | of the device |"]
-    lines += ["|---:|---:|---:|---:|---:|"]
-    for row in found["rows"]:
-        memory = " | ".join(_mebibytes(value) for value in row["peak_bytes"].values())
-        lines.append(f"| {row['batch_size']} | {row['compile_seconds']:.1f} s | {memory} |")
-    return "\n".join(lines)
-
-
-def _mebibytes(value: int | None) -> str:
-    return "-" if value is None else f"{value / 2**20:.0f} MiB"
+            times = (f"{1e3 * clock[key]:.1f} ms" for key in ("p50_seconds", "p99_seconds"))
+            rate, batches = f"{clock['images_per_second']:.1f}", str(clock["batches"])
+            clocks.append((size, TITLES[name], rate, *times, batches))
+        peaks = (row["peak_bytes"][name] for name in PEAKS)
+        shown = ("-" if peak is None else f"{peak / 2**20:.0f} MiB" for peak in peaks)
+        memory.append((size, f"{row['compile_seconds']:.1f} s", *shown))
+    size = " x ".join(map(str, found["image_size"]))
+    return (
+        f"{found['method']}, {found['encoder']}, {size} px, on {found['device']}; "
+        f"{images['count']} images ({', '.join(images['formats'])}) of "
+        f"{images['mean_megapixels']:.2f} megapixels on average\n\n"
+        f"{markdown_table(clocks)}\n\n{markdown_table(memory)}"
+    )
 
 
 def _positive(value: str) -> int:
-    if not value.isdecimal() or int(value) < 1:
-        raise argparse.ArgumentTypeError(f"'{value}' is no whole number of at least 1")
+    if int(value) < 1:
+        raise ValueError
     return int(value)
 
 
@@ -235,9 +229,7 @@ def _sizes(value: str) -> list[int]:
 
 def main() -> None:
     """Measures, prints the tables and writes everything."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("python -m benchmarks.throughput", __doc__)
     add = parser.add_argument
     add("--workdir", type=Path, required=True, help="folder of a finished run")
     add("--input", help="files, folders or patterns, joined by commas")
@@ -253,7 +245,7 @@ def main() -> None:
         if args.output:
             _common.write(args.output, **found)
     except UserError as error:
-        cli.fail(1, str(error))
+        fail(1, error)
 
 
 if __name__ == "__main__":

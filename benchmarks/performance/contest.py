@@ -128,7 +128,7 @@ def told(config: config_dict.ConfigDict, options: argparse.Namespace) -> Given:
     return Given(
         taps=taps,
         channels=tuple(spec.channels[tap] for tap in taps),
-        learns_from=method.learns_from,
+        batch_kind=method.batch_kind,
         precision=options.precision,
         freia=options.freia,
         compile_mode=options.compile_mode,

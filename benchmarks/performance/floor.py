@@ -38,34 +38,30 @@ def least(config: config_dict.ConfigDict) -> dict[str, dict[str, int]]:
     """Operations and bytes of the jobs of a recipe; computes nothing but random weights."""
     import jax
 
-    from flowad_jax.training import schedules, state
-    from flowad_jax.training.model import build_model
-    from flowad_jax.training.step import make_maps_step
-    from flowad_jax.types import TrainState
+    from flowad_jax.detector.model import build_model
+    from flowad_jax.training import schedules
+    from flowad_jax.training.optimizer import make_optimizer, state_shapes
+    from flowad_jax.training.step import make_step
 
     model, train = build_model(config), config.train
-    variables = state.variable_shapes(model)
-    params, constants = variables["params"], variables["constants"]
-    moments = {g: jax.eval_shape(model.optimizer.init, tree) for g, tree in params.items()}
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    step = jax.ShapeDtypeStruct((), np.int32)
-    before = TrainState(step, params, moments, constants, key)
+    before = state_shapes(model)
+    variables = {"params": before.params, "buffers": before.buffers}
     schedule = schedules.constant(train.learning_rate, 1, 1)
-    one = make_maps_step(model.method, model.optimizer, schedule, train.clip_norm)
+    one = make_step(model.method, make_optimizer(train), schedule, train.clip_norm)
     encode = _encoding(model)
-    images = train.batch_size * (2 if model.method.learns_from == "pairs" else 1)
-    maps, work = encode(images)
-    batch = _batch(images, model.image_size)
+    images = train.batch_size * (2 if model.method.batch_kind == "pairs" else 1)
+    seen, work = encode(images)
+    batch = _batch(seen, images, model.image_size)
     found = {
         "train": {
-            "operations": work["operations"] + operations(jax.make_jaxpr(one)(before, maps, batch)),
-            "bytes": work["bytes"] + _step_bytes(model, variables, maps, batch),
+            "operations": work["operations"] + operations(jax.make_jaxpr(one)(before, batch)),
+            "bytes": work["bytes"] + _step_bytes(model, variables, batch),
         }
     }
     for job, count in (("infer", config.eval.batch_size), ("infer one", 1)):
-        maps, work = encode(count)
-        program = jax.make_jaxpr(model.method.log_probs)(variables, maps)
-        moved = _bytes(params) + _bytes(maps) + _bytes(program.out_avals)
+        seen, work = encode(count)
+        program = jax.make_jaxpr(model.method.log_probs)(variables, seen)
+        moved = _bytes(before.params) + _bytes(seen) + _bytes(program.out_avals)
         found[job] = {
             "operations": work["operations"] + operations(program),
             "bytes": work["bytes"] + moved,
@@ -74,48 +70,45 @@ def least(config: config_dict.ConfigDict) -> dict[str, dict[str, int]]:
 
 
 def _encoding(model: Any) -> Callable[[int], tuple[Any, dict[str, int]]]:
-    """A function from a number of images to their maps and the encoder's work."""
+    """A function from a number of images to their batch and the encoder's work."""
     import jax
 
     def encode(images: int) -> tuple[Any, dict[str, int]]:
-        shape = (images, model.image_size, model.image_size, 3)
+        shape = (images, *model.image_size, 3)
         given = model.encoder.variables, jax.ShapeDtypeStruct(shape, np.float32)
         program = jax.make_jaxpr(model.encode)(*given)
-        maps = tuple(jax.ShapeDtypeStruct(x.shape, np.float32) for x in program.out_avals)
         moved = _bytes(given) + _bytes(program.out_avals)
-        return maps, {"operations": operations(program), "bytes": moved}
+        seen = jax.eval_shape(model.encode, *given)
+        return seen, {"operations": operations(program), "bytes": moved}
 
     return encode
 
 
-def _batch(images: int, side: int) -> Any:
+def _batch(seen: Any, images: int, size: tuple[int, int]) -> Any:
     import jax
 
-    from flowad_jax.types import Batch
-
-    return Batch(
-        None,
-        jax.ShapeDtypeStruct((images, side, side), bool),
-        jax.ShapeDtypeStruct((images,), np.int32),
-        jax.ShapeDtypeStruct((images,), np.float32),
+    return seen._replace(
+        mask=jax.ShapeDtypeStruct((images, *size), bool),
+        label=jax.ShapeDtypeStruct((images,), np.int32),
+        weight=jax.ShapeDtypeStruct((images,), np.float32),
     )
 
 
-def _step_bytes(model: Any, variables: Any, maps: Any, batch: Any) -> int:
+def _step_bytes(model: Any, variables: Any, batch: Any) -> int:
     """Bytes of all gradient steps of an image batch."""
     import jax
 
     total = 0
     params = variables["params"]
 
-    def phases(constants: Any, maps: Any, batch: Any) -> None:
+    def phases(buffers: Any, batch: Any) -> None:
         nonlocal total
-        for phase in model.method.phases(constants, maps, batch, jax.random.key(0)):
+        for phase in model.method.phases(buffers, batch, jax.random.key(0)):
             steps = phase.active.shape[0]
-            trained = _bytes({group: params[group] for group in phase.trains})
+            trained = _bytes({group: params[group] for group in phase.param_groups})
             total += 8 * steps * trained + _bytes(phase.minibatches)
 
-    jax.eval_shape(phases, variables["constants"], maps, batch)
+    jax.eval_shape(phases, variables["buffers"], batch)
     return total
 
 

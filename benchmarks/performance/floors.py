@@ -19,11 +19,11 @@ def _work(
     """Sends the work of every recipe, then, when asked, the rates of the device."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     try:
-        from flowad_jax import programs
+        from flowad_jax import jax_config
 
         pipe.send({path: floor.least(recipe(path, settings)) for path in paths})
         pipe.recv()
-        programs.multiply_in(precision)
+        jax_config.set_matmul_precision(precision)
         pipe.send(floor.ceilings())
     except Exception as error:
         pipe.send({"error": f"{type(error).__name__}: {error}"[:300]})

@@ -5,21 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import config_dict
 
 from benchmarks.performance.jobs import Arrays, Given, Job, arrays, forget_peak, host_peak_bytes
-from flowad_jax.training import schedules, state
-from flowad_jax.training.model import Model, build_model
+from flowad_jax.detector.model import DetectorModel, build_model
+from flowad_jax.training import schedules
+from flowad_jax.training.optimizer import fresh_state, make_optimizer
 from flowad_jax.training.step import make_train_step
 from flowad_jax.types import Batch
 
 
-def maps_of(model: Model, images: np.ndarray) -> tuple[jax.Array, ...]:
-    """Feature maps of images on the host, as `flowad_jax.features.batches.Encoded` has them."""
-    maps = model.encode(model.encoder.variables, jax.device_put(images))
-    return tuple(x.astype(jnp.float32) for x in maps)
+def batch_of(model: DetectorModel, given: Arrays) -> Batch:
+    """A batch with feature maps, of images on the host; all rows count."""
+    seen = model.encode(model.encoder.variables, jax.device_put(given.image))
+    weight = np.ones(len(given.image), np.float32)
+    return seen._replace(mask=given.mask, label=given.label, weight=weight)
 
 
 class JaxSide:
@@ -35,32 +36,30 @@ class JaxSide:
         config.precision = given.precision
         self._config, self._given = config, given
         self._model = build_model(config)
-        self._state: Any = state.fresh(self._model)
+        self._state: Any = fresh_state(self._model)
         self.device = jax.devices()[0].device_kind
         self.forgets = jax.default_backend() == "cpu"
 
     def prepare(self, job: str) -> Job:
         """Compiles nothing yet: that is what the first call does."""
-        batch = arrays(self._config, job, self._given.learns_from)
+        batch = arrays(self._config, job, self._given.batch_kind)
         return self._train(batch) if job == "train" else self._infer(batch)
 
     def _train(self, given: Arrays) -> Job:
         model, train = self._model, self._config.train
         schedule = schedules.constant(train.learning_rate, 1, 1)
-        step = make_train_step(model.method, model.optimizer, schedule, train.clip_norm)
-        weight = np.ones(len(given.image), np.float32)
-        batch = Batch(None, given.mask, given.label, weight)
+        step = make_train_step(model.method, make_optimizer(train), schedule, train.clip_norm)
 
         def one_step() -> Any:
-            self._state, metrics = step(self._state, maps_of(self._model, given.image), batch)
+            self._state, metrics = step(self._state, batch_of(self._model, given))
             return metrics["loss"]
 
         return one_step
 
     def _infer(self, given: Arrays) -> Job:
         def score() -> Any:
-            variables = {"params": self._state.params, "constants": self._state.constants}
-            return self._model.evaluator.log_probs(variables, maps_of(self._model, given.image))
+            variables = {"params": self._state.params, "buffers": self._state.buffers}
+            return self._model.evaluator.log_probs(variables, batch_of(self._model, given))
 
         return score
 

@@ -30,7 +30,7 @@ class Given(NamedTuple):
     Attributes:
       taps: indices of the encoder's feature maps.
       channels: of those maps.
-      learns_from: what a training batch holds, see `flowad_jax.types.Method`.
+      batch_kind: what a training batch holds, see `flowad_jax.types.Method`.
       precision: ``"float32"`` or ``"tf32"``.
       freia: version of FrEIA's blocks, see `peers.freia`.
       compile_mode: of ``torch.compile``.
@@ -38,7 +38,7 @@ class Given(NamedTuple):
 
     taps: tuple[int, ...]
     channels: tuple[int, ...]
-    learns_from: str
+    batch_kind: str
     precision: str
     freia: str
     compile_mode: str
@@ -52,15 +52,15 @@ class Arrays(NamedTuple):
     label: np.ndarray
 
 
-def arrays(config: config_dict.ConfigDict, job: str, learns_from: str) -> Arrays:
+def arrays(config: config_dict.ConfigDict, job: str, batch_kind: str) -> Arrays:
     """Noise for a job; half of a batch that is no batch of normal images alone is synthetic."""
     rows = config.eval.batch_size if job == "infer" else 1
     if job == "train":
-        rows = config.train.batch_size * (2 if learns_from == "pairs" else 1)
+        rows = config.train.batch_size * (2 if batch_kind == "pairs" else 1)
     side = config.data.image_size
     image = np.random.default_rng(0).standard_normal((rows, side, side, 3), np.float32)
     label, mask = np.zeros(rows, np.int32), np.zeros((rows, side, side), bool)
-    if job == "train" and learns_from != "normal":
+    if job == "train" and batch_kind != "normal":
         label[(rows + 1) // 2 :] = 1
         mask[label == 1, side // 4 : side // 2, side // 4 : side // 2] = True
     return Arrays(image, mask, label)

@@ -1,9 +1,10 @@
-"""The README's tables of all methods beside PyTorch, from the files in docs/performance.
+"""The tables of all methods beside PyTorch in the docs, from the files in docs/performance.
 
     python -m benchmarks.performance.table
     python -m benchmarks.performance.table --write
 
-The first command prints the tables, the second puts them into README.md, between two comments.
+The first command prints the tables, the second puts them between two comments of
+docs/measured/speed.md.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from benchmarks import _common
 from flowad_jax import files
 from flowad_jax.arguments import Parser
 from flowad_jax.errors import UserError
-from flowad_jax.evaluation.results import markdown_table
+from flowad_jax.report.results import markdown_table
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "measured" / "speed.md"
 FOLDER = ROOT / "docs" / "performance"
 BEGIN = "<!-- performance: python -m benchmarks.performance.table --write -->"
 END = "<!-- /performance -->"
@@ -136,24 +137,24 @@ def text(measured: list[Entry]) -> str:
     return "\n\n".join(map(section, measured))
 
 
-def filled(readme: str, sections: str) -> str:
-    """The README with other tables.
+def filled(page: str, sections: str) -> str:
+    """The page with other tables.
 
     Raises:
       UserError: one of the comments around them is missing.
     """
-    return _common.between(readme, BEGIN, END, f"\n{sections}\n")
+    return _common.between(page, BEGIN, END, f"\n{sections}\n")
 
 
 def main() -> None:
     """Prints the tables or writes them."""
     parser = Parser("python -m benchmarks.performance.table", __doc__)
-    parser.add_argument("--write", action="store_true", help="put them into README.md")
+    parser.add_argument("--write", action="store_true", help="put them into the page")
     options = parser.parse_args()
     try:
         sections = text(read())
         if options.write:
-            files.write_text(README, filled(README.read_text(encoding="utf-8"), sections))
+            files.write_text(PAGE, filled(PAGE.read_text(encoding="utf-8"), sections))
         else:
             print(sections)
     except UserError as error:

@@ -56,7 +56,7 @@ class TorchSide:
 
     def prepare(self, job: str) -> Job:
         """Compiles nothing yet: that is what the first call does."""
-        given = arrays(self._config, job, self._given.learns_from)
+        given = arrays(self._config, job, self._given.batch_kind)
         image = torch.from_numpy(np.ascontiguousarray(given.image.transpose(0, 3, 1, 2)))
         image = image.contiguous(memory_format=self._format)
         host = [image, torch.from_numpy(given.mask), torch.from_numpy(given.label)]

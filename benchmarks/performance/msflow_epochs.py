@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from ml_collections import config_dict
 
-from benchmarks import msflow_sides
+from benchmarks.performance import msflow_sides
 
 
 def run(config: config_dict.ConfigDict, count: int) -> dict[str, Any]:
@@ -20,16 +20,17 @@ def run(config: config_dict.ConfigDict, count: int) -> dict[str, Any]:
 
     The first epoch, in which programs are compiled and images decoded, is left out of the medians.
     """
-    from flowad_jax.training import feature_cache, state
+    from flowad_jax.training import feature_cache
+    from flowad_jax.training.experiment import build
+    from flowad_jax.training.optimizer import fresh_state
     from flowad_jax.training.step import make_train_step
-    from flowad_jax.training.system import build
 
     system = build(config)
     step = make_train_step(system.method, system.optimizer, system.schedule, config.train.clip_norm)
-    images = _epochs(step, state.fresh(system), system.features.train, count)
+    images = _epochs(step, fresh_state(system), system.features.train, count)
     with tempfile.TemporaryDirectory() as workdir:
         kept = feature_cache.prepare(system, Path(workdir), lambda: None).train
-        cached = _epochs(step, state.fresh(system), kept, count)
+        cached = _epochs(step, fresh_state(system), kept, count)
     np.testing.assert_allclose(cached["losses"], images["losses"], rtol=1e-4)
     cached["seconds_to_compute"] = kept.seconds
     return {
@@ -47,8 +48,8 @@ def _epochs(step: Any, train_state: Any, features: Any, count: int) -> dict[str,
     for epoch in range(count):
         started, found = time.perf_counter(), []
         with closing(features.epoch(epoch)) as batches:
-            for maps, batch in batches:
-                train_state, metrics = step(train_state, maps, batch)
+            for batch in batches:
+                train_state, metrics = step(train_state, batch)
                 found.append(metrics["loss"])
         losses.append(float(np.mean(found)))  # waits for the last step
         seconds.append(time.perf_counter() - started)

@@ -1,7 +1,7 @@
 """MSFlow beside PyTorch + FrEIA: seconds of training and scoring, memory, and the feature cache.
 
-    python -m benchmarks.msflow --encoder=efficientnet_lite.efficientnet_lite0 --image_size=192 \
-        --batch_size=8 --steps=10 --output=msflow.json
+    python -m benchmarks.performance.msflow --encoder=efficientnet_lite.efficientnet_lite0 \
+        --image_size=192 --batch_size=8 --steps=10 --output=msflow.json
 
 Speed needs no data: maps and images are noise, encoder weights random, the flows are those of the
 recipe. Each side has a process of its own, bound to the same cores; they take turns, so that what
@@ -24,8 +24,9 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from benchmarks import _common, msflow_epochs, msflow_sides
-from benchmarks.msflow_sides import JOBS, Features
+from benchmarks import _common
+from benchmarks.performance import msflow_epochs, msflow_sides
+from benchmarks.performance.msflow_sides import JOBS, Features
 
 SIDES = ("jax", "torch", "torch channels_last")
 

@@ -59,7 +59,7 @@ class JaxSide:
         from flowad_jax import lookup
         from flowad_jax.encoders.load import load
         from flowad_jax.training import schedules
-        from flowad_jax.training.optim import Adam
+        from flowad_jax.training.optimizer import Adam
 
         self._config = config
         self._encoder = load(seed=config.seed, **config.encoder)
@@ -90,33 +90,37 @@ class JaxSide:
     def _score(self, encode: Callable[[], Any]) -> Job:
         import jax
 
+        from flowad_jax.types import Batch
+
         log_probs, variables = jax.jit(self._method.log_probs), self._trained()
-        return lambda: [np.asarray(m) for m in log_probs(variables, encode())]
+        return lambda: [np.asarray(m) for m in log_probs(variables, Batch(encode()))]
 
     def _trained(self) -> Any:
-        """Parameters and constants, from training if there was any: scoring needs no more."""
+        """Parameters and buffers, from training if there was any: scoring needs no more."""
         import jax
 
+        from flowad_jax.types import Batch
+
         if self._state is not None:
-            return {"params": self._state.params, "constants": self._state.constants}
-        shapes = noise(self._config, self.features)
-        return jax.jit(lambda rng: self._method.init(rng, shapes))(jax.random.key(0))
+            return {"params": self._state.params, "buffers": self._state.buffers}
+        shapes = tuple(noise(self._config, self.features))
+        return jax.jit(lambda rng: self._method.init(rng, Batch(shapes)))(jax.random.key(0))
 
     def _train(self, encode: Callable[[], Any]) -> Job:
         import jax
 
-        from flowad_jax.training.step import init_state, make_train_step
+        from flowad_jax.training.optimizer import init_state
+        from flowad_jax.training.step import make_train_step
         from flowad_jax.types import Batch
 
         if self._state is None:
             maps = tuple(map(jax.numpy.asarray, noise(self._config, self.features)))
-            self._state = init_state(*self._training[:2], maps, seed=0)
+            self._state = init_state(*self._training[:2], Batch(maps), seed=0)
         step = make_train_step(*self._training)
         weight = np.ones(self._config.train.batch_size, np.float32)
-        batch = Batch(None, None, None, weight)
 
         def one_step() -> float:
-            self._state, metrics = step(self._state, encode(), batch)
+            self._state, metrics = step(self._state, Batch(encode(), weight=weight))
             jax.block_until_ready(self._state)
             return float(metrics["loss"])
 

@@ -1,6 +1,6 @@
 """CFLOW-AD beside PyTorch + FrEIA: same recipe, features and split, accuracy and speed in one run.
 
-    python -m benchmarks.cflow --config=configs/cflow_magnetic_tile.py \
+    python -m benchmarks.performance.cflow --config=configs/cflow_magnetic_tile.py \
         --data_root=/path/to/magnetic_tile --seeds=3 --output=cflow.json
 
 Every image batch is encoded once; then our decoders and the peer's take their turn on the same
@@ -25,9 +25,9 @@ from tqdm import tqdm
 
 from benchmarks import _common
 from flowad_jax.evaluation import metrics
-from flowad_jax.training import state
+from flowad_jax.training.experiment import Experiment, build
+from flowad_jax.training.optimizer import fresh_state
 from flowad_jax.training.step import make_train_step
-from flowad_jax.training.system import System, build
 from peers.cflow import Decoders
 
 SHOWN = ("image_auroc", "pixel_auroc", "aupro_0.30", "aupro_0.05")
@@ -59,13 +59,13 @@ class Clock:
 class Pair:
     """Our detector and the peer's on one system."""
 
-    def __init__(self, system: System):
+    def __init__(self, system: Experiment):
         """Compiles ours and builds the peer's."""
         self.system = system
         self.encode = system.encode
         self.step = make_train_step(system.method, system.optimizer, system.schedule)
         self.log_probs = jax.jit(system.method.log_probs)
-        self.state = state.fresh(system)
+        self.state = fresh_state(system)
         config = system.config
         channels = tuple(system.encoder.spec.channels[tap] for tap in system.encoder.taps)
         self.peer = Decoders(channels, config.method.to_dict(), config.train.adam_idle, config.seed)
@@ -85,19 +85,20 @@ class Pair:
 
     def _train_batch(self, batch) -> dict[str, float]:
         with self.clock.measure("encoder"):
-            maps = jax.block_until_ready(self._maps(batch))
+            encoded = jax.block_until_ready(self._encoded(batch))
         rate = float(self.system.schedule(self.state.step))
         with self.clock.measure("jax"):
-            self.state, values = self.step(self.state, maps, batch)
+            self.state, values = self.step(self.state, encoded)
             jax.block_until_ready(self.state)
         real = batch.weight > 0
-        on_host = [np.array(m)[real] for m in maps]
+        on_host = [np.array(m)[real] for m in encoded.maps]
         with self.clock.measure("torch"):
             loss = self.peer.train_batch(on_host, rate)
         return {"jax": float(values["loss"]), "torch": loss}
 
-    def _maps(self, batch):
-        return self.encode(self.system.encoder.variables, batch.image)
+    def _encoded(self, batch):
+        maps = self.encode(self.system.encoder.variables, batch.image).maps
+        return batch._replace(maps=maps, image=None)
 
     def score(self) -> dict[str, dict[str, float]]:
         """Metrics of both from the last epoch, through the same calibration and scoring."""
@@ -106,15 +107,15 @@ class Pair:
         return {name: self._metrics(normal[name], *test[name]) for name in ("jax", "torch")}
 
     def _likelihoods(self, loader) -> dict[str, tuple]:
-        variables = {"params": self.state.params, "constants": self.state.constants}
+        variables = {"params": self.state.params, "buffers": self.state.buffers}
         found: dict[str, list] = {"jax": [], "torch": []}
         masks = []
         for batch in loader.epoch(0):
             real = batch.weight > 0
-            maps = self._maps(batch)
-            ours = self.log_probs(variables, maps)
+            encoded = self._encoded(batch)
+            ours = self.log_probs(variables, encoded)
             found["jax"].append([np.asarray(m)[real] for m in ours])
-            found["torch"].append(self.peer.log_probs([np.array(m)[real] for m in maps]))
+            found["torch"].append(self.peer.log_probs([np.array(m)[real] for m in encoded.maps]))
             masks.append(batch.mask[real])
         joined = {
             name: [np.concatenate(scale) for scale in zip(*batches, strict=True)]
@@ -123,7 +124,7 @@ class Pair:
         return {name: (maps, np.concatenate(masks)) for name, maps in joined.items()}
 
     def _metrics(self, normal, maps, masks) -> dict[str, float]:
-        size = (self.system.image_size,) * 2
+        size = self.system.image_size
         method, test = self.system.method, self.system.test
         calibrated = self.system.config.eval.scoring == "calibrated"
         fitted = method.calibrate(normal[0], size) if calibrated else None
