@@ -79,7 +79,7 @@ class Detector:
         self._predictor = predictor
         self.workdir = workdir.absolute()
         self.name = predictor.name
-        self.encoder: str = predictor._model.encoder.spec.name
+        self.encoder: str = predictor.model.encoder.spec.name
         self.image_size, self.fit = predictor.canvas.shape, predictor.canvas.fit
         self.filter = predictor.filter
         self.white, self.batch_size = predictor.white, predictor.batch_size
@@ -208,7 +208,7 @@ class Detector:
             raise UserError(f"{self.workdir} is gone, which held the detector: save it earlier")
         kept = [converted.DETECTOR, converted.META]
         if not converted.is_converted(self.workdir):
-            own, parts = self._predictor._model.config, [Path()]
+            own, parts = self._predictor.model.config, [Path()]
             if own.eval.calibration == "cross":
                 parts = [Path(folds.FOLDER, str(number)) for number in range(own.eval.folds)]
             kept = [
@@ -227,7 +227,7 @@ class Detector:
             config = schema.read(self.workdir / workdir.CONFIG, {"type": "object"}, "it is damaged")
             if self.thresholds:
                 config["eval"]["false_alarm_rate"] = self.thresholds["false_alarm_rate"]
-            weights = Path(self._predictor._model.config.encoder.weights)
+            weights = Path(self._predictor.model.config.encoder.weights)
             if weights.is_file():
                 shutil.copy(weights, folder)
                 config["encoder"]["weights"] = weights.name

@@ -70,7 +70,8 @@ class Predictor:
         held_out: HeldOut | None = None,
     ):
         """Takes the parts, which `load` finds; several show the means of their scores and maps."""
-        self._model, self._parts, self._given, self._held_out = model, parts, threshold, held_out
+        self.model, self.parts = model, parts
+        self._given, self._held_out = threshold, held_out
         self._tiled: tuple[int, Decisions] | None = None  # for images of up to so many tiles
         self._without_tiles = ""  # why there is none
         config = model.config
@@ -195,7 +196,7 @@ class Predictor:
 
         def judge(part: int, image: np.ndarray | Windows) -> tuple[int, float, float]:
             alone = copy.copy(self)
-            alone._parts = self._parts[part : part + 1]
+            alone.parts = self.parts[part : part + 1]
             tiles = alone._tiles(image)
             scores, maps = alone._in_tiles(image, tiles)
             return len(tiles), float(scores.max()), float(maps[0].max())
@@ -205,9 +206,9 @@ class Predictor:
         found = self._held_out.scores(judge)
         fitted = [
             part.fitted._replace(image=image, peak=peak)
-            for part, image, peak in zip(self._parts, found.image, found.peak, strict=True)
+            for part, image, peak in zip(self.parts, found.image, found.peak, strict=True)
         ]
-        made = decisions(fitted, self._model.config, self._given)
+        made = decisions(fitted, self.model.config, self._given)
         log.info("in tiles: %s", made.card["meaning"])
         return found.most_tiles, made
 
@@ -231,7 +232,7 @@ class Predictor:
 
         stitched = [scale[None] for scale in tiling.stitch(tiles, tile_maps())]
         scales = len(self._map_shapes)
-        whole = [stitched[part * scales :][:scales] for part in range(len(self._parts))]
+        whole = [stitched[part * scales :][:scales] for part in range(len(self.parts))]
         height, width = tiles.size
         maps = [
             one.pixel[0, :height, :width].astype(np.float32)
@@ -248,9 +249,9 @@ class Predictor:
         # Padded to powers of 2, so that one image costs one and few programs are compiled.
         size = min(1 << (len(pixels) - 1).bit_length(), max(self.batch_size, len(pixels)))
         padded = np.resize(pixels, (size, *pixels.shape[1:]))
-        image = transforms.normalize(padded, self._model.mean, self._model.std)
-        batch = self._model.encode(self._model.encoder.variables, image)
-        found = [self._model.evaluator.log_probs(part.variables, batch) for part in self._parts]
+        image = transforms.normalize(padded, self.model.mean, self.model.std)
+        batch = self.model.encode(self.model.encoder.variables, image)
+        found = [self.model.evaluator.log_probs(part.variables, batch) for part in self.parts]
         return [[scale[: len(images)] for scale in maps] for maps in found]
 
     def _scores(
@@ -258,8 +259,8 @@ class Predictor:
     ) -> list[Scores]:
         """The scores of N images by every part."""
         return [
-            self._model.evaluator.scores(maps, part.fitted.calibration, size)
-            for maps, part in zip(log_probs, self._parts, strict=True)
+            self.model.evaluator.scores(maps, part.fitted.calibration, size)
+            for maps, part in zip(log_probs, self.parts, strict=True)
         ]
 
     def _prediction(
@@ -288,7 +289,7 @@ class Predictor:
             by = card["decided_by"]
             decided = decisions.anomalous(np.array([score]), np.array([p_value]))
             anomalous = None if decided is None else bool(decided[0])
-        setting = self._model.config.eval.min_region
+        setting = self.model.config.eval.min_region
         least = regions.least_area(setting, pixels.size, zoom * self._position)
         found = regions.drop_small(found, least, bool(anomalous))
         return Prediction(float(score), p_value, anomalous, pixels, found, reason, decided_by=by)

@@ -278,9 +278,10 @@ def aggregate(
       Scores with float64 maps: in float32 the most anomalous pixels would tie.
     """
     calibration = calibration or calibrate(log_probs, image_size)
-    images = common.by_image(log_probs)
-    pixel = np.stack(
-        [common.summed_likelihood(maps, calibration.scale_max, image_size) for maps in images]
+    pixel = arrays.namespace(log_probs[0]).stack(
+        [
+            calibration.map_max - common.summed_likelihood(maps, calibration.scale_max, image_size)
+            for maps in common.by_image(log_probs)
+        ]
     )
-    np.subtract(calibration.map_max, pixel, out=pixel)
     return Scores(image=pixel.max(axis=(1, 2)), pixel=pixel)

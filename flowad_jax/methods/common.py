@@ -64,12 +64,16 @@ def scale_max(log_probs: Sequence[Float[np.ndarray, "N h w"]]) -> Float[np.ndarr
     return np.array([np.max(values) for values in log_probs], np.float64)
 
 
-def by_image(
-    log_probs: Sequence[Float[np.ndarray, "N h w"]],
-) -> Iterator[list[Float[np.ndarray, "1 h w"]]]:
-    """Yields the maps of all scales of one image after the other, in float64."""
+def by_image(log_probs: Sequence[Any]) -> Iterator[list[Any]]:
+    """Yields the maps (1, h, w) of all scales of one image after the other, of maps (N, h, w).
+
+    They are float64, or traced ones in their dtype.
+    """
     for scales in zip(*log_probs, strict=True):
-        yield [np.asarray(values, np.float64)[None] for values in scales]
+        yield [
+            (x if isinstance(x, jax.core.Tracer) else np.asarray(x, np.float64))[None]
+            for x in scales
+        ]
 
 
 def summed_likelihood(
@@ -78,8 +82,9 @@ def summed_likelihood(
     image_size: tuple[int, int],
 ) -> Float[np.ndarray, "H W"]:
     """Sum over scales of ``exp(map - highest)``, resized with coinciding corners."""
+    exp = arrays.namespace(maps[0]).exp
     total: np.ndarray = sum(
-        arrays.resize_align_corners(np.exp(values - largest), image_size)[0]
+        arrays.resize_align_corners(exp(values - largest), image_size)[0]
         for values, largest in zip(maps, highest, strict=True)
     )
     return total

@@ -162,6 +162,7 @@ class _Scoring:
           ones, `image` from the largest `top` share of the latter.
         """
         pixel, overlap, image = [], [], []
+        xp = arrays.namespace(log_probs[0])
         in_nats = calibration is not None and calibration.form == IN_NATS
         for maps in common.by_image(log_probs):
             highest = [x.max() for x in maps] if calibration is None else calibration.scale_max
@@ -169,16 +170,16 @@ class _Scoring:
             limits = (added.max(), multiplied.max()) if calibration is None else calibration.map_max
             pixel.append(limits[0] - added)
             distance = limits[1] - multiplied
-            overlap.append(distance if in_nats else 1.0 - np.exp(-distance))
+            overlap.append(distance if in_nats else 1.0 - xp.exp(-distance))
             top = arrays.top_values(overlap[-1], self.top)
             image.append(_soft_mean(top) if in_nats else top.mean())
-        return Scores(np.array(image), np.stack(pixel), np.stack(overlap))
+        return Scores(xp.stack(image), xp.stack(pixel), xp.stack(overlap))
 
 
-def _soft_mean(distances: Float[np.ndarray, " k"]) -> np.floating[Any]:
+def _soft_mean(distances: Float[np.ndarray, " k"]) -> Any:
     """Computes ``-log(mean(exp(-distances)))``, in which the nearest have the largest say."""
-    nearest = distances.min()
-    return nearest - np.log(np.mean(np.exp(nearest - distances)))
+    xp, nearest = arrays.namespace(distances), distances.min()
+    return nearest - xp.log(xp.mean(xp.exp(nearest - distances)))
 
 
 def _likelihoods(

@@ -166,7 +166,9 @@ class _Flows:
         self, variables: Mapping[str, Tree], scale: int, feature_map: Float[Array, "B h w C"]
     ) -> Float[Array, "B h w"]:
         images, height, width, _ = feature_map.shape
-        if images * self.heads * (height * width) ** 2 <= ATTENTION_WEIGHTS:
+        # Of an unknown number, in an exported detector, all are taken at once.
+        known = isinstance(images, int)
+        if not known or images * self.heads * (height * width) ** 2 <= ATTENTION_WEIGHTS:
             return SCORES[self.score](self.latent(variables, scale, feature_map)[0])
 
         def one_image(image: Float[Array, "h w C"]) -> Float[Array, "h w"]:
@@ -281,14 +283,14 @@ class _Scoring:
         Without calibration it is the published form, with its sigmoid if asked for, which ranks
         the same but squeezes densities into 0.40 to 0.50.
         """
-        pixel = np.stack(
+        pixel = arrays.namespace(log_probs[0]).stack(
             [
-                -np.mean([arrays.resize_half_pixel(x, image_size)[0] for x in maps], axis=0)
+                -sum(arrays.resize_half_pixel(x, image_size)[0] for x in maps) / len(maps)
                 for maps in common.by_image(log_probs)
             ]
         )
         if calibration is not None:
-            pixel += calibration.map_max
+            pixel = pixel + calibration.map_max
         elif self.sigmoid:
             expit(pixel, out=pixel)
         return Scores(arrays.mean_of_top(pixel, self.top), pixel)

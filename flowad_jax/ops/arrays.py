@@ -1,9 +1,13 @@
-"""Small numerical pieces that several methods share. Maps are channels last."""
+"""Small numerical pieces that several methods share. Maps are channels last.
+
+What makes scores of likelihood maps takes NumPy arrays, in whose float64 scores are computed, and
+traced ones of JAX, so that an exported detector has the same formulas.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -107,43 +111,45 @@ def _resample(x: jax.Array, matrix: Callable[..., Any], target: Sequence[int]) -
     return jnp.einsum("Hh,Ww,bhwc->bHWc", rows, columns, x, precision="highest")
 
 
-def resize_align_corners(
-    maps: Float[np.ndarray, "N h w"], target: tuple[int, int]
-) -> Float[np.ndarray, "N H W"]:
-    """Resizes maps bilinearly with coinciding corners, in their dtype."""
+def namespace(x: Any) -> Any:
+    """``jax.numpy`` for what JAX traces, ``numpy`` for all else, its arrays included."""
+    return jnp if isinstance(x, jax.core.Tracer) else np
+
+
+def resize_align_corners(maps: Any, target: tuple[int, int]) -> Any:
+    """Resizes maps (N, h, w) bilinearly with coinciding corners, in their dtype: (N, H, W)."""
     return _resize(maps, _align_corners, target)
 
 
-def resize_half_pixel(
-    maps: Float[np.ndarray, "N h w"], target: tuple[int, int]
-) -> Float[np.ndarray, "N H W"]:
-    """Resizes maps bilinearly with coinciding edges, in their dtype."""
+def resize_half_pixel(maps: Any, target: tuple[int, int]) -> Any:
+    """The same with coinciding edges."""
     return _resize(maps, _half_pixel, target)
 
 
-def _resize(
-    maps: np.ndarray, weights: Callable[[int, int], Any], target: tuple[int, int]
-) -> np.ndarray:
+def _resize(maps: Any, weights: Callable[[int, int], Any], target: tuple[int, int]) -> Any:
     rows, columns = (
         weights(size, goal).astype(maps.dtype)
         for size, goal in zip(maps.shape[1:], target, strict=True)
     )
-    if max(math.prod(rows.shape), math.prod(columns.shape)) <= _DENSE:
+    dense = max(math.prod(rows.shape), math.prod(columns.shape)) <= _DENSE
+    if dense or isinstance(maps, jax.core.Tracer):
         return rows.toarray() @ maps @ columns.toarray().T
     wide = [rows @ (columns @ one.T).T for one in maps]
     return wide[0][None] if len(wide) == 1 else np.stack(wide)  # large ones come alone
 
 
-def mean_of_top(maps: Iterable[Float[np.ndarray, "H W"]], share: float) -> Float[np.ndarray, " N"]:
-    """Mean of the largest values of every map, in the dtype of the maps.
+def mean_of_top(maps: Any, share: float) -> Any:
+    """Mean (N,) of the largest values of every map (N, H, W), in their dtype.
 
     The ``share`` of the values that count is rounded down to whole ones; at least 1 does, so that
     0 is the maximum.
     """
-    return np.array([top_values(values, share).mean() for values in maps])
+    return namespace(maps).stack([top_values(values, share).mean() for values in maps])
 
 
-def top_values(values: Float[np.ndarray, "H W"], share: float) -> Float[np.ndarray, " k"]:
-    """Returns the values of a map that `mean_of_top` counts, in any order."""
+def top_values(values: Any, share: float) -> Any:
+    """Returns the values of a map (H, W) that `mean_of_top` counts, in any order."""
     count = max(1, int(share * values.size))
+    if isinstance(values, jax.core.Tracer):
+        return jax.lax.top_k(values.ravel(), count)[0]
     return np.partition(values, -count, axis=None)[-count:]

@@ -144,7 +144,7 @@ def test_a_saved_detector_is_the_same_without_its_images(detector, files, tmp_pa
 def test_the_file_of_weights_goes_with_the_detector(detector, tmp_path):
     file = tmp_path / "mine.safetensors"
     file.write_bytes(b"weights")
-    with detector._predictor._model.config.encoder.unlocked() as encoder:
+    with detector._predictor.model.config.encoder.unlocked() as encoder:
         before, encoder.weights = encoder.weights, str(file)
         detector.save(tmp_path / "saved")
         encoder.weights = before

@@ -52,8 +52,8 @@ def defective(place, seed=7):
 @pytest.mark.parametrize("tile", [False, True])
 def test_a_defect_is_found_where_it_is(run, fit, tile):
     stored = loading.load(run)
-    model = dataclasses.replace(stored._model, canvas=Canvas(32, 48, fit))
-    detector = predictor.Predictor(model, stored._parts)
+    model = dataclasses.replace(stored.model, canvas=Canvas(32, 48, fit))
+    detector = predictor.Predictor(model, stored.parts)
     found = detector.predict([defective(place) for place in PLACES], tile=tile)
     for index, prediction in enumerate(found):
         assert prediction.map.shape == SIZE

@@ -31,7 +31,7 @@ def _experiment(run):
 
 def again(detector, rate=0.3, fitted=None, threshold=None, **options):
     """The same detector with another false-alarm rate, calibration or data options."""
-    (part,), model = detector._parts, detector._model
+    (part,), model = detector.parts, detector.model
     config = copy.deepcopy(model.config)
     with config.unlocked():
         config.data.options.update(options)
@@ -75,7 +75,7 @@ def test_batches_of_all_sizes_agree(trained, files):
     """Scores differ by less than a tenth of what counts as equal, so that p-values are the same."""
     together, most = (
         trained.predict(files),
-        0.1 * conformal.TIE * np.max(trained._parts[0].fitted.image),
+        0.1 * conformal.TIE * np.max(trained.parts[0].fitted.image),
     )
     for size in (1, 2, 3, 4, 5):
         found = [p for i in range(0, 6, size) for p in trained.predict(files[i : i + size])]
@@ -89,9 +89,9 @@ def test_batches_of_all_sizes_agree(trained, files):
 
 def test_one_image_costs_one_image(trained, files, monkeypatch):
     """Few sizes are compiled, whatever the number of images."""
-    seen, encode = [], trained._model.encode
+    seen, encode = [], trained.model.encode
     counted = lambda variables, image: seen.append(len(image)) or encode(variables, image)  # noqa: E731
-    monkeypatch.setattr(trained, "_model", dataclasses.replace(trained._model, encode=counted))
+    monkeypatch.setattr(trained, "model", dataclasses.replace(trained.model, encode=counted))
     for count in (1, 2, 3, 4, 5, 6):
         trained.predict(files[:count])
     assert seen == [1, 2, 4, 4, 7, 7]
@@ -126,7 +126,7 @@ def test_few_images_promise_little(run, trained, caplog):
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     with pytest.raises(UserError, match="false_alarm_rate=2"):
         flowad_jax.load(run[0] / "run", false_alarm_rate=2)
-    none = trained._parts[0].fitted._replace(image=np.zeros(0), peak=np.zeros(0))
+    none = trained.parts[0].fitted._replace(image=np.zeros(0), peak=np.zeros(0))
     assert again(trained, fitted=none).thresholds == {}
     assert "training held no images out" in caplog.text
     assert [again(trained, **options).white for options in ({}, {"white": 4095})] == [65535, 4095]
@@ -142,7 +142,7 @@ def test_a_threshold_decides_in_the_place_of_a_rate(run, trained, files):
         assert one.decided_by == "promise"
     assert {p.decided_by for p in again(trained, 0.01).predict(files)} == {"estimate"}
     assert detector.predict(files[:1], tile=True)[0].anomalous is not None
-    none = trained._parts[0].fitted._replace(image=np.zeros(0), peak=np.zeros(0))
+    none = trained.parts[0].fitted._replace(image=np.zeros(0), peak=np.zeros(0))
     (found,) = again(trained, fitted=none, threshold=-9.0).predict(files[:1])
     assert (found.anomalous, found.p_value, found.regions) == (True, None, ())
 
@@ -254,8 +254,8 @@ def test_a_score_that_is_not_a_number_is_no_decision(trained, files, pixels, mon
 )
 def test_small_regions_are_noise(trained, files, setting, tile, least):
     """By default, those below one of the 8 x 8 positions of the finest map."""
-    config = copy.deepcopy(trained._model.config)
-    detector = Predictor(dataclasses.replace(trained._model, config=config), trained._parts)
+    config = copy.deepcopy(trained.model.config)
+    detector = Predictor(dataclasses.replace(trained.model, config=config), trained.parts)
     found = {}
     for config.eval.min_region in (0.0, setting):
         (seen,) = detector.predict(files[:1], tile=tile)

@@ -54,7 +54,7 @@ def test_all_images_count_fold_by_fold(root, runs):
     detector = flowad_jax.load(root / "cross")
     parts = [flowad_jax.load(root / "cross" / "folds" / str(number)) for number in range(5)]
     alone = np.array([[found.score for found in part.predict(files)] for part in parts])
-    normal = [part._predictor._parts[0].fitted.image for part in parts]
+    normal = [part._predictor.parts[0].fitted.image for part in parts]
     assert sorted(map(len, normal)) == [2, 2, 2, 3, 3]
     expected = conformal.cross_p_values(alone, normal)
     together = detector.predict(files)
@@ -77,7 +77,7 @@ def test_all_images_count_fold_by_fold(root, runs):
 
 def test_the_fast_kind_is_an_estimate(root, runs):
     detector, card = flowad_jax.load(root / "cross_fast"), runs["cross_fast"]["thresholds"]
-    (part,) = detector._predictor._parts
+    (part,) = detector._predictor.parts
     found = [np.sort(fold.fitted.image) for fold in _folds(root, "cross_fast")]
     np.testing.assert_array_equal(np.sort(part.fitted.image), np.sort(np.concatenate(found)))
     assert runs["cross_fast"]["data"]["train"]["images"] == 12
