@@ -22,10 +22,11 @@ from benchmarks import _common
 from flowad_jax.arguments import Parser
 from flowad_jax.data.images import read_image
 from flowad_jax.detector import folds, splits, state, workdir
+from flowad_jax.detector.calibration import Part
 from flowad_jax.detector.model import build_model
 from flowad_jax.evaluation import conformal
 from flowad_jax.evaluation.decisions import CALIBRATIONS, Decisions
-from flowad_jax.inference.predictor import Part, Predictor
+from flowad_jax.inference.predictor import Predictor
 from flowad_jax.recipes import cflow_folder
 from flowad_jax.settings import sections
 from flowad_jax.sweep import cross

@@ -86,7 +86,7 @@ def jobs(
     detector: Predictor, paths: Sequence[Path], arrays: Sequence[np.ndarray]
 ) -> dict[str, Job]:
     """What each clock measures, for batches of the detector's size."""
-    size, model, variables = detector.batch_size, detector._model, detector._parts[0].variables
+    size, model, variables = detector.batch_size, detector.model, detector.parts[0].variables
     log_probs = jax.jit(model.method.log_probs)  # compiled once, for this and for the detector
 
     def batch(items: Sequence, turn: int) -> list:
@@ -178,7 +178,7 @@ def run(
     return {
         "workdir": str(workdir),
         "method": detector.name,
-        "encoder": detector._model.encoder.spec.name,
+        "encoder": detector.model.encoder.spec.name,
         "image_size": list(detector.canvas.shape),
         "decisions": bool(detector.thresholds),
         "device": jax.devices()[0].device_kind,

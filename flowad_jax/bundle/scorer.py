@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
 from flowad_jax.data import transforms
+from flowad_jax.detector.calibration import Part
 from flowad_jax.detector.model import DetectorModel
-from flowad_jax.inference.predictor import Part
 from flowad_jax.types import Scores
 
 Image = UInt8[Array, "B H W 3"]

@@ -12,7 +12,7 @@ from ml_collections import config_dict
 from flowad_jax import schema
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation.decisions import Decisions
-from flowad_jax.types import Calibration
+from flowad_jax.types import Calibration, Tree
 
 _NUMBERS = schema.array(schema.number())
 SCHEMA = schema.table(
@@ -42,6 +42,13 @@ class Fitted(NamedTuple):
     calibration: Calibration
     image: np.ndarray
     peak: np.ndarray
+
+
+class Part(NamedTuple):
+    """A trained state of the method, and what was fitted with it."""
+
+    variables: Tree
+    fitted: Fitted
 
 
 def decisions(

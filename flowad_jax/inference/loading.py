@@ -9,11 +9,12 @@ from pathlib import Path
 from flowad_jax import jax_config
 from flowad_jax.data.pixels import describe
 from flowad_jax.detector import folds, state, workdir
+from flowad_jax.detector.calibration import Part
 from flowad_jax.detector.model import build_model
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation import conformal
 from flowad_jax.inference.held_out import HeldOut
-from flowad_jax.inference.predictor import Part, Predictor
+from flowad_jax.inference.predictor import Predictor
 from flowad_jax.types import TrainState, Tree
 
 

@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from flowad_jax.data.images import (
     read_resized,
 )
 from flowad_jax.data.pixels import describe, to_pixels
-from flowad_jax.detector.calibration import Fitted, decisions
+from flowad_jax.detector.calibration import Part, decisions
 from flowad_jax.detector.model import DetectorModel
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation.decisions import GIVEN, Decisions
@@ -34,7 +34,7 @@ from flowad_jax.evaluation.scores import mean_scores
 from flowad_jax.inference import regions, tiling
 from flowad_jax.inference.held_out import HeldOut
 from flowad_jax.inference.prediction import LoadedImage, Prediction
-from flowad_jax.types import Scores, Tree
+from flowad_jax.types import Scores
 
 log = logging.getLogger("flowad_jax")
 
@@ -42,21 +42,16 @@ ImageLike = np.ndarray | str | os.PathLike[str]
 NO_HOLDOUT = "training held no images out (data.holdout=0), so that there are only scores"
 
 
-class Part(NamedTuple):
-    """A trained state of the method, and what was fitted with it."""
-
-    variables: Tree
-    fitted: Fitted
-
-
 class Predictor:
     """Judges images, each by itself: its score does not depend on the others, nor on their order.
 
     Attributes:
+      model, parts: what scores images.
       name: of the method.
       canvas: what images are brought to.
       filter: Pillow's filter for it.
       white: value of white in images of more than 8 bits.
+      position: pixels of the canvas that one position of the finest feature map stands for.
       batch_size: most images that are computed at once; fewer are padded to a power of 2.
       thresholds: the calibration card, see `Decisions`; empty if training held no images out and
         no threshold was given.
@@ -74,14 +69,13 @@ class Predictor:
         self._given, self._held_out = threshold, held_out
         self._tiled: tuple[int, Decisions] | None = None  # for images of up to so many tiles
         self._without_tiles = ""  # why there is none
-        config = model.config
+        config, self.canvas = model.config, model.canvas
         self.name: str = config.method.name
-        self.canvas = model.canvas
         self.filter: str = config.data.filter
         self.white: int = config.data.options.get("white", WHITE)
         self.batch_size: int = config.eval.batch_size
         self._map_shapes = [shape.shape[1:3] for shape in model.batch_shapes.maps]
-        self._position = math.prod(self.canvas.shape) / max(map(math.prod, self._map_shapes))
+        self.position = math.prod(self.canvas.shape) / max(map(math.prod, self._map_shapes))
         self._decisions = decisions([part.fitted for part in parts], config, threshold)
         self.thresholds: dict[str, Any] = self._decisions.card
         self._logged: set[str] = set()
@@ -290,7 +284,7 @@ class Predictor:
             decided = decisions.anomalous(np.array([score]), np.array([p_value]))
             anomalous = None if decided is None else bool(decided[0])
         setting = self.model.config.eval.min_region
-        least = regions.least_area(setting, pixels.size, zoom * self._position)
+        least = regions.least_area(setting, pixels.size, zoom * self.position)
         found = regions.drop_small(found, least, bool(anomalous))
         return Prediction(float(score), p_value, anomalous, pixels, found, reason, decided_by=by)
 

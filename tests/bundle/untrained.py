@@ -5,9 +5,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from flowad_jax.detector.calibration import Fitted
+from flowad_jax.detector.calibration import Fitted, Part
 from flowad_jax.detector.model import build_model
-from flowad_jax.inference.predictor import Part, Predictor
+from flowad_jax.inference.predictor import Predictor
 from tests.conftest import tiny_recipe
 
 SIZE = (32, 48)
