@@ -27,7 +27,7 @@ LAYERS = (
         "memory",
         "version",
     },
-    {"ops", "weights", "recipes"},
+    {"ops", "weights", "recipes", "onnx"},
     {"flows", "encoders"},
     {"synthesis"},
     {"data"},
@@ -48,6 +48,7 @@ APART = (
 )
 # What a part must not import although it is lower, or foreign packages it has to do without.
 FORBIDDEN = {
+    "onnx": {"ops", "weights", "recipes", "flax"},
     "flows": {"weights"},
     "data": {"jax", "flax", "weights", "flows", "encoders"},
     "synthesis": {"jax", "flax", "weights", "flows", "encoders"},

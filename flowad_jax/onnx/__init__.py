@@ -1,0 +1,1 @@
+"""A converter from JAX functions to ONNX, for forward passes of encoders and flows."""
