@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ LAYERS = (
     {"features", "evaluation"},
     {"detector", "report"},
     {"training", "inference"},
-    {"sweep", "conversion"},
+    {"sweep", "conversion", "bundle"},
     {"api", "doctor"},
     {"cli", "__main__"},
 )
@@ -44,7 +45,7 @@ APART = (
     {"features", "evaluation"},
     {"detector", "report"},
     {"training", "inference"},
-    {"sweep", "conversion"},
+    {"sweep", "conversion", "bundle"},
 )
 # What a part must not import although it is lower, or foreign packages it has to do without.
 FORBIDDEN = {
@@ -102,6 +103,21 @@ def test_imports_point_downwards(file):
         assert not apart, f"{part} and {other} must not know each other"
 
 
+def test_the_runtime_of_exported_detectors_does_without_the_package():
+    """It has no own names at the top, is copied as it is, and needs no more than it says."""
+    runtime = PACKAGE / "bundle" / "flowad_runtime"
+    known = {*sys.stdlib_module_names, "numpy", "PIL", "onnxruntime", "openvino"}
+    for file in [PACKAGE / "bundle" / "run.py", *runtime.glob("*.py")]:
+        relative = {"flowad_runtime", *(other.stem for other in runtime.glob("*.py"))}
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                assert {alias.name.partition(".")[0] for alias in node.names} <= known, file.name
+            if isinstance(node, ast.ImportFrom):
+                top = (node.module or node.names[0].name).partition(".")[0]
+                is_ours = top in relative and (node.level or file.name == "run.py")
+                assert is_ours or top in known, f"{file.name} must not import {top}"
+
+
 def test_no_module_imports_itself_by_detours():
     names = {
         ".".join(("flowad_jax", *f.relative_to(PACKAGE).with_suffix("").parts)): f for f in FILES
@@ -146,7 +162,9 @@ def test_only_one_module_makes_configs_of_what_is_stored():
 def test_json_of_others_is_read_by_one_module():
     """These read what has no fixed shape, or what may be damaged without a word."""
     others = {"outputs.py", "config_schema.py", "lock.py", "output_lines.py"}
-    users = {file.name for file in FILES if {"json.loads", "json.load"} & calls(file)}
+    runtime = PACKAGE / "bundle" / "flowad_runtime"  # which does without the package
+    files = [file for file in FILES if not file.is_relative_to(runtime)]
+    users = {file.name for file in files if {"json.loads", "json.load"} & calls(file)}
     assert users == others | {"schema.py"}
 
 
