@@ -93,10 +93,11 @@ def taken(graph: Graph, value: Value, axis: int, index: int) -> Value:
     return reshape(graph, sliced(graph, value, start, stop, [1] * len(shape)), rest)
 
 
-def stacked(graph: Graph, values: Sequence[Value]) -> Value:
-    """Joins values along a new leading axis."""
-    rows = [reshape(graph, value, (1, *value.shape)) for value in values]
-    return concatenated(graph, rows, 0)
+def stacked(graph: Graph, values: Sequence[Value], axis: int = 0) -> Value:
+    """Joins values along a new axis."""
+    shape = values[0].shape
+    long = (*shape[:axis], 1, *shape[axis:])
+    return concatenated(graph, [reshape(graph, value, long) for value in values], axis)
 
 
 def concatenated(graph: Graph, values: Sequence[Value], axis: int) -> Value:
@@ -113,6 +114,32 @@ def concatenated(graph: Graph, values: Sequence[Value], axis: int) -> Value:
 
 def _concatenate(graph: Graph, values: list[Value], params: Params, out: Any) -> Value:
     return concatenated(graph, values, params["dimension"])
+
+
+def _stack(graph: Graph, values: list[Value], params: Params, out: Any) -> Value:
+    return stacked(graph, values, params["axis"])
+
+
+def _unstack(graph: Graph, values: list[Value], params: Params, out: Any) -> list[Value]:
+    return [taken(graph, values[0], params["axis"], index) for index in range(len(out))]
+
+
+def _tile(graph: Graph, values: list[Value], params: Params, out: Any) -> Value:
+    value = graph.full(values[0])
+    times = graph.constant(_ints(params["reps"][axis] for axis in value.perm))
+    return _moved(graph, "Tile", value, [times], out[0].shape)
+
+
+def _sort(graph: Graph, values: list[Value], params: Params, out: Any) -> list[Value]:
+    if len(values) > 1:
+        raise UserError("ONNX: JAX's primitive 'sort' has a rule for one array only")
+    axis = params["dimension"]
+    value = graph.full(values[0])
+    inputs = [value.name, graph.constant(_ints([value.shape[axis]]))]
+    dims = graph.dims[value.name]
+    place = value.perm.index(axis)
+    name, _ = graph.node("TopK", inputs, dims, dims, axis=place, largest=0)
+    return [Value(value.shape, value.dtype, name, value.perm)]
 
 
 def _split(graph: Graph, values: list[Value], params: Params, out: Any) -> list[Value]:
@@ -311,6 +338,10 @@ RULES: dict[str, Any] = {
     "transpose": _transpose,
     "slice": _slice,
     "concatenate": _concatenate,
+    "stack": _stack,
+    "unstack": _unstack,
+    "tile": _tile,
+    "sort": _sort,
     "split": _split,
     "pad": _pad,
     "rev": _rev,
