@@ -244,7 +244,10 @@ def test_watch_goes_on_where_it_stopped(tmp_path, bundle, capsys):
         picture(tmp_path / "in" / "late.png", spot=True)
         return True
 
-    found = Watching(bundle, "--fail_on_anomaly").until(count(1), arrive, count(2))
+    def counted():
+        return summary(tmp_path)["images"] == 2
+
+    found = Watching(bundle, "--fail_on_anomaly").until(count(1), arrive, count(2), counted)
     assert found.code == 3
     out = capsys.readouterr().out
     assert f"{path}: normal, score 0.1569, p 0.85" in out
@@ -275,6 +278,26 @@ def test_watch_reports_what_stays_broken(tmp_path, bundle, capsys):
     assert Watching(bundle).until(lambda: time.sleep(0.5) or True).code == 1
     assert ["error" in line for line in lines(tmp_path)] == [True, True]
     assert run(bundle, "--watch", f"--input={tmp_path}/*.png") == 1
+
+
+def test_a_watched_folder_may_go_and_come_back(tmp_path, bundle):
+    picture(tmp_path / "in" / "a.png")
+
+    def there(name, number):
+        out, other = tmp_path / "out" / "predictions.jsonl", tmp_path / name
+        return lambda: out.exists() and out.read_text().count("\n") == number and other.exists()
+
+    def move():
+        (tmp_path / "in").rename(tmp_path / "away")
+        time.sleep(0.2)
+        return True
+
+    def back():
+        (tmp_path / "away").rename(tmp_path / "in")
+        picture(tmp_path / "in" / "b.png")
+        return True
+
+    assert Watching(bundle).until(there("in", 1), move, back, there("in", 2)).code == 0
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path, bundle, capsys):

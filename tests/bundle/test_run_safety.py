@@ -92,6 +92,12 @@ def test_thresholds_that_do_not_follow_from_the_scores(tmp_path, change):
     refused(stub.write(tmp_path, change=lambda card: card["card"].update(change)), f"card.{key}=")
 
 
+def test_thresholds_of_which_one_is_missing(tmp_path):
+    for key in ("promised", "pixel"):
+        folder = stub.write(tmp_path, change=lambda card, key=key: card["card"].pop(key))
+        refused(folder, f"card.{key}=None")
+
+
 def test_scores_of_different_lengths(tmp_path):
     def change(card):
         card["calibration"]["peak"] = [card["calibration"]["peak"][0][:-1]]

@@ -135,7 +135,8 @@ def check_decisions(card: Mapping[str, Any], path: Path) -> None:
     for key in made.keys() | (stored.keys() if not made else set()):
         one, other = made.get(key), stored.get(key)
         is_number = type(one) is float and type(other) in (int, float)
-        if not (math.isclose(one, other, rel_tol=1e-9) if is_number else one == other):
+        same = math.isclose(one, other, rel_tol=1e-9) if is_number else one == other
+        if key not in stored or not same:
             raise UserError(f"{path}: card.{key}={other!r:.80} is not {one!r}: {REMEDY}")
 
 

@@ -156,8 +156,8 @@ class Detector:
             file = DecodedFile(image, self.white)
             try:
                 pixels = self.canvas.resize(file.read, file.size)
-            except UserError as error:
-                raise UserError(f"cannot read '{os.fspath(image)}': {error}") from None
+            except (UserError, MemoryError) as error:
+                raise UserError(f"cannot read '{os.fspath(image)}': {reason(error)}") from error
             return Loaded(pixels, file.size, os.fspath(image))
         held = to_pixels(image, self.white)
 

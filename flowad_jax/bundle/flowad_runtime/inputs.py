@@ -89,15 +89,24 @@ def look_up(item: str, output: Path) -> Found:
 
 
 def _files_in(root: str) -> Iterator[Path]:
-    """Yields the visible files in a folder and those in it, and links to folders and what fails."""
+    """Yields the visible files in a folder and those in it; also links to folders and what fails.
+
+    Raises:
+      UserError: the folder cannot be listed.
+    """
     failed: list[Path] = []
-    for name, folders, files in os.walk(root, onerror=lambda x: failed.append(Path(x.filename))):
+
+    def note(error: OSError) -> None:
+        if isinstance(error, FileNotFoundError):  # it went away in the meantime
+            return
+        if error.filename == root:
+            raise UserError(f"cannot list '{root}': {error.strerror}") from error
+        failed.append(Path(error.filename))
+
+    for name, folders, files in os.walk(root, onerror=note):
         folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
-        here = sorted(Path(name, file) for file in files if not file.startswith("."))
-        yield from here
+        yield from (Path(name, file) for file in sorted(files) if not file.startswith("."))
         yield from (link for link in (Path(name, x) for x in folders) if link.is_symlink())
-    if failed and failed[0] == Path(root):
-        raise UserError(f"--input: cannot list '{root}': check its permissions")
     yield from failed
 
 
@@ -150,7 +159,10 @@ class Watcher:
 
     def settle_all(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Notes the lines of an earlier call."""
-        self._settled |= {tuple(line.get(name) for name in State._fields) for line in lines}
+        for line in lines:
+            state = tuple(line.get(name) for name in State._fields)
+            if all(isinstance(value, str | int) for value in state):
+                self._settled.add(state)
 
     def postpone(self, state: State, path: Path, error: str) -> bool:
         """Notes that a file cannot be read; returns whether it will be tried again."""

@@ -124,11 +124,11 @@ class Output:
                 f"--output: {folder} holds predictions of another detector or false-alarm rate: "
                 "choose another folder to watch into"
             )
-        content = (folder / LINES).read_bytes().split(b"\n") if summary else []
-        self.lines = [line for line in map(_parse, content) if line and "path" in line]
+        content = (folder / LINES).read_bytes() if (folder / LINES).exists() else b""
+        self.lines = [x for x in map(_parse, content.split(b"\n")) if x and "path" in x]
         self.counts = Counter(map(_verdict, self.lines))
         self.shows_images = "overlay" in save
-        self._write_summary()  # from here on the folder counts as an output
+        self.write_summary()  # from here on the folder counts as an output
         whole = "".join(json.dumps(line) + "\n" for line in self.lines)  # none is cut off
         _write(folder / LINES, lambda file: file.write(whole.encode()))
         rows = _row(COLUMNS) + "".join(map(_table_row, self.lines))
@@ -174,11 +174,8 @@ class Output:
                 file.write(_encode(text))
         self.counts[_verdict(line)] += 1
 
-    def finish(self, skipped: Sequence[str], finished: bool) -> None:
-        """Writes the last summary."""
-        self._write_summary(skipped, finished)
-
-    def _write_summary(self, skipped: Sequence[str] = (), finished: bool = False) -> None:
+    def write_summary(self, skipped: Sequence[str] = (), finished: bool = False) -> None:
+        """Writes the summary of the lines so far; the last one with what was skipped."""
         verdicts = ("anomalous", "normal", "undecided", "unreadable")
         values = {
             "written_by": WRITTEN_BY,
@@ -240,7 +237,7 @@ def _verdict(line: Mapping[str, Any]) -> str:
 
 def _table_row(line: Mapping[str, Any]) -> str:
     regions = line.get("regions")
-    cells = {**line, "regions": None if regions is None else len(regions)}
+    cells = {**line, "regions": len(regions) if isinstance(regions, list) else None}
     return _row([cells.get(column) for column in COLUMNS])
 
 

@@ -92,9 +92,12 @@ def main(bundle: Path, help: str, words: Sequence[str] | None = None) -> int:
     args = parse(help, words)
     try:
         return judge(bundle, args)
-    except (UserError, OSError) as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+    except (UserError, OSError, MemoryError) as error:
+        print(f"error: {printable(str(error) or 'out of memory')}", file=sys.stderr)
         return FAULTY
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def judge(bundle: Path, args: argparse.Namespace) -> int:
@@ -122,7 +125,7 @@ def judge(bundle: Path, args: argparse.Namespace) -> int:
             job.judge([*found.images.values()])
         counts = out.counts - before
         stopped = signals[0] if counts.total() < len(found.images) else 0
-        out.finish([*map(str, found.skipped.values())], not stopped)
+        out.write_summary([*map(str, found.skipped.values())], not stopped)
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) or "none"
     of = f" of {len(found.images)}" * bool(stopped)
     print(f"{counts.total()}{of} images: {kinds}; see {printable(args.output)}")
@@ -196,6 +199,7 @@ class Job:
                     self._write(path, state, prediction, seconds)
                 elif not (self._watcher and state and self._watcher.postpone(state, path, image)):
                     self._write(path, state, image)
+            self._output.write_summary()
 
     def _read(self, path: Path) -> tuple[Path, State | None, Loaded | str] | None:
         """Reads a file; None if it is watched and was written to meanwhile: it will come again."""
