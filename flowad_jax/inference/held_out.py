@@ -78,7 +78,7 @@ class HeldOut:
         owner = checksums.of_json([[meta.get("fitted"), meta.get("state")] for meta in metas])
         if (kept := self._read(owner)) is not None:
             return kept
-        sources = [self._open(meta, run) for meta, (_, run) in zip(metas, self._runs, strict=True)]
+        sources = self.sources()
         found: list[list[tuple[int, float, float]]] = []
         total, title = sum(map(len, sources)), "held-out images in tiles"
         with tqdm(total=total, desc=title, unit="img", disable=None, leave=False) as bar:
@@ -92,6 +92,14 @@ class HeldOut:
         scores = TiledScores(most, image, peak)
         self._write(owner, scores)
         return scores
+
+    def sources(self) -> list[Source]:
+        """Returns the held-out images of every fold.
+
+        Raises:
+          UserError: they are not at hand, or are not those that were held out.
+        """
+        return [self._open(workdir.meta_of(path), config) for path, config in self._runs]
 
     def _open(self, meta: dict[str, Any], config: config_dict.ConfigDict) -> Source:
         images = meta.get("images", {})

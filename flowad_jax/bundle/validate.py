@@ -1,0 +1,103 @@
+"""Checks a bundle again, on any machine: its files, what backends say, and how long they take.
+
+A bundle may come from a stranger, so its ``run.py`` is compared and not run: the one of this
+package judges.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flowad_jax.bundle import card, checks, flowad_runtime, runtime
+from flowad_jax.bundle.checks import Agreement, Scales
+from flowad_jax.bundle.reference import Reference
+from flowad_jax.errors import UserError
+from flowad_jax.weights.layout import aligned
+
+_REPEATS = 7
+HEADS = ("backend", "version", "score differs by", "map by", "decisions", "ms/image", "s to first")
+
+
+class Validated(NamedTuple):
+    """A backend that agrees with JAX.
+
+    Attributes:
+      agreement: how far it is from JAX.
+      milliseconds: for one image on the canvas, the median.
+      first: seconds from nothing to the first decision.
+    """
+
+    agreement: Agreement
+    milliseconds: float
+    first: float
+
+
+def validate(path: str | Path) -> list[Validated]:
+    """Has every backend that is installed judge the images of a bundle.
+
+    Raises:
+      UserError: it is no bundle, a file was changed, no backend is installed, or one says something
+        else than JAX said when the bundle was written.
+    """
+    folder = Path(path)
+    about = card.read(folder)
+    expected = read_check(folder / card.CHECK)
+    if not (found := runtime.installed()):
+        raise UserError(f"neither onnxruntime nor openvino is installed: {runtime.INSTALL}")
+    scales = Scales.of(about, expected)
+    return [
+        _validate(folder, Agreement(name, version), expected, scales)
+        for name, version in found.items()
+    ]
+
+
+def read_check(file: Path) -> Reference:
+    """Reads the images of a bundle and what JAX said about them.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return Reference(**{"place": None, **{name: arrays[name] for name in arrays.files}})
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{file} cannot be read ({error}): export the detector again") from None
+
+
+def _validate(folder: Path, agreement: Agreement, expected: Reference, scales: Scales) -> Validated:
+    inputs, started = expected.inputs(), time.perf_counter()
+    one = {name: x[:1] for name, x in inputs.items()}
+    detector = flowad_runtime.Detector(folder, backend=agreement.backend)
+    runtime.outputs(detector, one)
+    first = time.perf_counter() - started
+    seconds = [_seconds(lambda: runtime.outputs(detector, one)) for _ in range(_REPEATS)]
+    outputs = runtime.outputs(detector, inputs)
+    names = [f"image {number} of {card.CHECK}" for number in range(len(expected.image))]
+    checks.compare_canvas(agreement, names, expected, outputs, scales)
+    return Validated(agreement, 1000 * statistics.median(seconds), first)
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def shown(found: list[Validated]) -> str:
+    """The table that a person reads."""
+    rows = [
+        (
+            *(x.agreement.backend, x.agreement.version),
+            *(f"{x.agreement.score:.1e}", f"{x.agreement.map:.1e}", "equal"),
+            *(f"{x.milliseconds:.1f}", f"{x.first:.2f}"),
+        )
+        for x in found
+    ]
+    return "\n".join(aligned([HEADS, *rows]))
