@@ -52,6 +52,13 @@ def asked(options: argparse.Namespace) -> tuple[config_dict.ConfigDict, list[int
     return config, [int(number) for number in options.workers.split(",")]
 
 
+def positive(value: str) -> int:
+    """A flag's whole number of at least 1; raises a ValueError for another."""
+    if int(value) < 1:
+        raise ValueError
+    return int(value)
+
+
 def medians(jobs: Mapping[T, Callable[[int], float]], turns: int) -> dict[T, float]:
     """Medians of what jobs return for the number of a turn, such as seconds.
 

@@ -217,14 +217,8 @@ def text(found: dict[str, Any]) -> str:
     )
 
 
-def _positive(value: str) -> int:
-    if int(value) < 1:
-        raise ValueError
-    return int(value)
-
-
 def _sizes(value: str) -> list[int]:
-    return [_positive(number) for number in value.split(",")]
+    return [_common.positive(number) for number in value.split(",")]
 
 
 def main() -> None:
@@ -235,7 +229,12 @@ def main() -> None:
     add("--input", help="files, folders or patterns, joined by commas")
     add("--batch_sizes", type=_sizes, default=(), help="e.g. 1,8; default: 1 and the run's own")
     add("--seconds", type=float, default=10.0, help="for each batch size, all clocks together")
-    add("--images", type=_positive, default=64, help="most images to use; all are held decoded")
+    add(
+        "--images",
+        type=_common.positive,
+        default=64,
+        help="most to use; all are held decoded",
+    )
     add("--output", help="JSON file with everything measured")
     args = parser.parse_args()
     try:

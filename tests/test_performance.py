@@ -1,6 +1,8 @@
 """The programs behind the docs' comparison with PyTorch: what is counted, kept and shown."""
 
+import argparse
 import json
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +13,9 @@ from jax import lax
 from benchmarks.performance import contest as performance_contest
 from benchmarks.performance import floor
 from benchmarks.performance import table as performance_table
-from benchmarks.performance.jobs import Given, arrays
+from benchmarks.performance.jobs import EXPORTED, Given, arrays
 from benchmarks.performance.operations import operations
-from benchmarks.performance.workers import Worker, recipe
+from benchmarks.performance.workers import Worker, build_side, recipe
 from flowad_jax.errors import UserError
 
 RECIPE = "configs/ssnf_magnetic_tile.py"
@@ -159,6 +161,61 @@ def test_the_table_divides_their_seconds_by_ours():
     )
 
 
+def test_exported_sides_have_a_table_of_their_own():
+    sides = {"jax": side(1.0), "torch": side(1.5), "openvino": side(0.5)}
+    tables = performance_table.table(measured(sides=sides)).split("\n\n")
+    assert "| SSNF, `resnet18`, 64 px, 4 / 8 | 4.0 | **1.50** | - |" in tables[0]
+    rows = tables[1].splitlines()[2:]
+    assert rows == [
+        "| SSNF, `resnet18`, 64 px, 8 | jax | 16.0 | **1.50** | - | **1.00** "
+        "| 100.0 | **1.50** | - | **1.00** |",
+        "| SSNF, `resnet18`, 64 px, 8 | onnxruntime |" + " - |" * 8,
+        "| SSNF, `resnet18`, 64 px, 8 | openvino | 32.0 | **3.00** | - | **2.00** "
+        "| 50.0 | **3.00** | - | **2.00** |",
+    ]
+    for jobs in sides.values():
+        del jobs["train"]
+    assert performance_table.table(measured(sides=sides)) == tables[1]
+
+
+@pytest.mark.parametrize(
+    ("side", "jobs"),
+    [
+        ("jax", ["train", "infer one"]),
+        ("torch compile", ["infer one"]),
+        ("openvino", ["infer one"]),
+        ("torch", ["train", "infer one"]),
+    ],
+)
+def test_sides_do_what_is_asked_and_what_they_can(side, jobs):
+    options = argparse.Namespace(
+        sides="", jobs="train,infer one", compile_jobs="infer,infer one", cores=1, limit=1.0
+    )
+    images = {"train": 4, "infer": 8, "infer one": 1}
+    contest = performance_contest.Contest({"images": images}, {}, options)
+    assert list(contest._jobs(side)) == jobs
+
+
+@pytest.mark.parametrize("backend", EXPORTED)
+def test_exported_sides_give_our_maps(backend):
+    for name in ("onnx", backend):
+        pytest.importorskip(name)
+    from benchmarks.performance.jax_side import JaxSide
+    from benchmarks.performance.onnx_side import OnnxSide
+
+    words = ["encoder.name=resnet.resnet_tiny", "encoder.strides=(8,)", "method.blocks=1"]
+    sizes = ["data.image_size=32", "eval.batch_size=3"]
+    config = recipe("configs/cflow_magnetic_tile.py", [*words, *sizes])
+    given = Given((0,), (8,), "normal", "float32", "0.2", "default")
+    side = OnnxSide(config, given, backend)
+    expected = JaxSide(config, given).prepare("infer")()
+    found = side.prepare("infer")()
+    assert [len(x) for x in side.prepare("infer one")()] == [1]
+    for ours, theirs in zip(expected, found, strict=True):
+        np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5)
+    assert (side.device, side.peak_bytes() > 0) == ("cpu", True)
+
+
 def test_sides_that_failed_leave_a_dash_and_a_reason():
     broken = {**side(1.0), "train": {"error": "RuntimeError: broke"}}
     found = measured(sides={"jax": broken, "torch": side(1.5)}, floor={})
@@ -179,7 +236,7 @@ def test_turns_are_merged_until_one_fails():
 
 def test_a_side_that_fails_answers_everything_with_its_reason():
     given = Given((0,), (8,), "normal", "float32", "0.2", "default")
-    worker = Worker("nobody", RECIPE, [], given, cores=1, limit=60.0)
+    worker = Worker(partial(build_side, "nobody", RECIPE, [], given), cores=1, limit=60.0)
     assert worker.ready()["error"] == "LookupError: no side 'nobody'"
     assert worker.ask("warm", "train") == {"error": "LookupError: no side 'nobody'"}
     worker.close()

@@ -11,7 +11,8 @@ what else the machine does meets all of them. The JSON file holds all times, the
 seconds of the first call and the versions; where a side fails it holds the reason. Needs Linux;
 PyTorch, FrEIA 0.2 and the libraries of the encoders for the sides of PyTorch.
 
-Sides: `jax`; `torch`; `torch compile`; either of PyTorch's also with the word `channels_last`.
+Sides: `jax`; `torch`; `torch compile`; either of PyTorch's also with the word `channels_last`;
+`onnxruntime` and `openvino`, which judge what `flowad_jax.onnx` made of ours, on the CPU.
 On a GPU add --compile_jobs="train,infer,infer one": compilation takes seconds there, not minutes.
 """
 
@@ -28,6 +29,7 @@ from typing import Any
 from benchmarks import _common
 from benchmarks.performance import floors as performance_floors
 from benchmarks.performance.contest import Contest, Entry, told
+from benchmarks.performance.jobs import JOBS
 from benchmarks.performance.workers import recipe
 from flowad_jax.arguments import Parser
 from flowad_jax.errors import UserError
@@ -54,7 +56,7 @@ def run(options: argparse.Namespace, command: str) -> Entry:
     if not options.warm_together:
         found["rates"] = floors.measure()
     for group in [paths] if options.warm_together else [[path] for path in paths]:
-        contests = [Contest(path, configs[path], given[path], options) for path in group]
+        contests = [Contest.of_recipe(path, configs[path], given[path], options) for path in group]
         for contest in contests:
             devices |= contest.ready()
         if options.warm_together:
@@ -121,6 +123,12 @@ def main() -> None:
         parser.fail(error)
 
 
+def _jobs(words: str) -> str:
+    if not set(words.split(",")) <= set(JOBS):
+        raise ValueError
+    return words
+
+
 def parse() -> tuple[argparse.Namespace, Parser]:
     """Command-line options."""
     parser = Parser("python -m benchmarks.performance", __doc__)
@@ -135,7 +143,8 @@ def parse() -> tuple[argparse.Namespace, Parser]:
     add("--limit", type=float, default=600.0, help="seconds within which a process answers")
     add("--cores", type=int, default=len(os.sched_getaffinity(0)), help="for every process")
     add("--freia", default="0.2", choices=("0.2", "2023-06"), help="form of FrEIA's blocks")
-    add("--compile_jobs", default="train,infer", help="comma list, for `torch compile`")
+    add("--jobs", type=_jobs, default=",".join(JOBS), help="comma list of what to measure")
+    add("--compile_jobs", type=_jobs, default="train,infer", help="comma list, for `torch compile`")
     add("--compile_mode", default="default", help="mode of torch.compile")
     add("--title", default="", help="of the table")
     add("--output", help="JSON file")

@@ -4,43 +4,59 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from ml_collections import config_dict
 
-from benchmarks.performance.jobs import JOBS, Given
-from benchmarks.performance.workers import Worker
+from benchmarks.performance.jobs import EXPORTED, Given
+from benchmarks.performance.workers import Worker, build_side
 
 Entry = dict[str, Any]
+Build = Callable[[], Any]
 
 
 class Contest:
-    """The sides of one recipe."""
+    """The sides of one recipe.
 
-    def __init__(
-        self,
-        path: str,
-        config: config_dict.ConfigDict,
-        given: Given,
-        options: argparse.Namespace,
-    ):
-        """Starts the processes; they build while others are started."""
+    Attributes:
+      entry: what is known of the recipe, with ``images`` by job, and what was measured: ``sides``.
+    """
+
+    def __init__(self, entry: Entry, builders: Mapping[str, Build], options: argparse.Namespace):
+        """Starts the processes; they build while others are started.
+
+        Args:
+          entry: the recipe.
+          builders: by side what builds it, see `Worker`.
+          options: of the command line.
+        """
         self._options = options
-        self._images = {
-            "train": config.train.batch_size,
-            "infer": config.eval.batch_size,
-            "infer one": 1,
+        self._workers = {
+            side: Worker(build, options.cores, options.limit) for side, build in builders.items()
         }
-        arguments = path, options.set, given, options.cores, options.limit
-        self._workers = {side: Worker(side, *arguments) for side in options.sides.split(",")}
-        self.entry: Entry = {
+        self.entry: Entry = entry | {"sides": {side: {} for side in builders}}
+
+    @classmethod
+    def of_recipe(
+        cls, path: str, config: config_dict.ConfigDict, given: Given, options: argparse.Namespace
+    ) -> Contest:
+        """Starts the sides of a recipe, whose images are noise."""
+        entry = {
             "recipe": path,
             "method": config.method.name,
             "encoder": config.encoder.name,
             "image_size": config.data.image_size,
-            "images": self._images,
-            "sides": {side: {} for side in self._workers},
+            "images": {
+                "train": config.train.batch_size,
+                "infer": config.eval.batch_size,
+                "infer one": 1,
+            },
         }
+        sides = options.sides.split(",")
+        arguments = path, options.set, given
+        return cls(entry, {side: partial(build_side, side, *arguments) for side in sides}, options)
 
     def ready(self) -> dict[str, Any]:
         """Waits until all are built; returns the device of each."""
@@ -68,14 +84,17 @@ class Contest:
             self._say(f"{name}: first calls took {first:.1f} s")
 
     def _jobs(self, side: str) -> tuple[str, ...]:
-        """On a CPU a C++ compiler is at work, for minutes."""
-        asked = self._options.compile_jobs.split(",")
-        return tuple(job for job in JOBS if "compile" not in side or job in asked)
+        """On a CPU a C++ compiler is at work, for minutes; what was exported cannot train."""
+        asked = self._options.jobs.split(",")
+        if "compile" in side:
+            asked = [job for job in asked if job in self._options.compile_jobs.split(",")]
+        can = [job for job in self.entry["images"] if job != "train" or side not in EXPORTED]
+        return tuple(job for job in can if job in asked)
 
     def measure(self) -> None:
         """Lets the sides take turns at every job."""
         budget = self._options.seconds / self._options.turns
-        for job in JOBS:
+        for job in self.entry["images"]:
             for _ in range(self._options.turns):
                 for side, worker in self._workers.items():
                     found = self.entry["sides"][side].get(job, {"error": "not asked"})
@@ -92,7 +111,7 @@ class Contest:
                 self._say(f"{side}: {job}: {found['error']}")
                 continue
             found["median_s"] = statistics.median(found["times_s"])
-            rate = self._images[job] / found["median_s"]
+            rate = self.entry["images"][job] / found["median_s"]
             self._say(f"{side}: {job}: {rate:.1f} images/s")
 
     def _say(self, text: str) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from ml_collections import config_dict
 
 JOBS = ("train", "infer", "infer one")
+EXPORTED = ("onnxruntime", "openvino")  # sides that cannot train
 Job = Callable[[], Any]
 
 
@@ -77,3 +78,25 @@ def host_peak_bytes() -> int:
     # Not ru_maxrss: a new process starts with the peak of the one that started it.
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+
+class HostSide:
+    """What all sides have in common that compute on the CPU and wait for the result.
+
+    Attributes:
+      device: its kind.
+      forgets: whether the peak of memory can start again.
+    """
+
+    device, forgets = "cpu", True
+
+    def start(self, job: str) -> None:
+        """Forgets the largest use of memory."""
+        forget_peak()
+
+    def wait(self, result: Any) -> None:
+        """There is nothing to wait for."""
+
+    def peak_bytes(self) -> int:
+        """Largest use of memory since `start`."""
+        return host_peak_bytes()

@@ -10,10 +10,12 @@ docs/measured/speed.md.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import _common
+from benchmarks.performance.jobs import EXPORTED
 from flowad_jax import files
 from flowad_jax.arguments import Parser
 from flowad_jax.errors import UserError
@@ -40,6 +42,13 @@ HEADER = (
     "memory, MiB: ours / eager / compile",
     "over floor: training / inference",
 )
+BY_BACKEND = ("× eager", "× compile", "× jax")
+EXPORTED_HEADER = (
+    HEADER[0],
+    "run by",
+    *("inference, images/s", *BY_BACKEND),
+    *("one image, ms", *BY_BACKEND),
+)
 Entry = dict[str, Any]
 
 
@@ -59,9 +68,27 @@ def section(measured: Entry) -> str:
 
 
 def table(measured: Entry) -> str:
-    """The table in Markdown; a side that failed, or was not asked, has a dash."""
-    rule = ["---", *["---:"] * (len(HEADER) - 1)]
-    return markdown_table([HEADER, rule, *map(_row, measured["recipes"])])
+    """The tables in Markdown; a side that failed, or was not asked, has a dash.
+
+    Sides that cannot train have a table of their own, and are alone if nothing was trained.
+    """
+    entries = measured["recipes"]
+    exported = [
+        _exported_row(entry, side)
+        for entry in entries
+        for side in (OURS, *EXPORTED)
+        if entry["sides"].keys() & set(EXPORTED)
+    ]
+    tables = []
+    if not exported or any("train" in entry["sides"].get(OURS, {}) for entry in entries):
+        tables.append([HEADER, _rule(HEADER), *map(_row, entries)])
+    if exported:
+        tables.append([EXPORTED_HEADER, _rule(EXPORTED_HEADER), *exported])
+    return "\n\n".join(map(markdown_table, tables))
+
+
+def _rule(header: Sequence[str]) -> list[str]:
+    return ["---" if name in EXPORTED_HEADER[:2] else "---:" for name in header]
 
 
 def failures(measured: Entry) -> list[str]:
@@ -75,34 +102,40 @@ def failures(measured: Entry) -> list[str]:
     ]
 
 
+def _title(entry: Entry) -> str:
+    name, encoder = NAMES.get(entry["method"], entry["method"]), entry["encoder"]
+    return f"{name}, `{encoder.rpartition('.')[2]}`, {entry['image_size']} px"
+
+
 def _row(entry: Entry) -> list[str]:
     images = entry["images"]
-    name = NAMES.get(entry["method"], entry["method"])
-    title = (
-        f"{name}, `{entry['encoder'].rpartition('.')[2]}`, {entry['image_size']} px, "
-        f"{images['train']} / {images['infer']}"
-    )
-    cells = [title]
-    for job in ("train", "infer"):
-        ours = _seconds(entry, OURS, job)
-        cells.append(f"{images[job] / ours:.1f}" if ours else "-")
-        cells += _ratios(entry, job)
-    one = _seconds(entry, OURS, "infer one")
-    cells += [f"{1000 * one:.1f}" if one else "-", *_ratios(entry, "infer one")]
+    cells = [f"{_title(entry)}, {images['train']} / {images['infer']}"]
+    for job in images:
+        cells += _speed(entry, job, OURS, (EAGER, COMPILED))
     cells.append(" / ".join(_memory(entry, side) for side in (OURS, EAGER, COMPILED)))
     return [*cells, " / ".join(_over_floor(entry, job) for job in ("train", "infer"))]
+
+
+def _exported_row(entry: Entry, side: str) -> list[str]:
+    cells = [f"{_title(entry)}, {entry['images']['infer']}", side]
+    for job in ("infer", "infer one"):
+        cells += _speed(entry, job, side, (EAGER, COMPILED, OURS))
+    return cells
+
+
+def _speed(entry: Entry, job: str, side: str, others: Sequence[str]) -> list[str]:
+    """Images per second, of one image milliseconds, and the seconds of others over the side's."""
+    own = _seconds(entry, side, job)
+    if not own:
+        return ["-"] * (1 + len(others))
+    theirs = (_seconds(entry, other, job) for other in others)
+    shown = 1000 * own if job == "infer one" else entry["images"][job] / own
+    return [f"{shown:.1f}", *(f"**{x / own:.2f}**" if x else "-" for x in theirs)]
 
 
 def _seconds(entry: Entry, side: str, job: str) -> float | None:
     found: float | None = entry["sides"].get(side, {}).get(job, {}).get("median_s")
     return found
-
-
-def _ratios(entry: Entry, job: str) -> list[str]:
-    """The seconds of PyTorch over ours."""
-    ours = _seconds(entry, OURS, job)
-    theirs = (_seconds(entry, side, job) for side in (EAGER, COMPILED))
-    return [f"**{x / ours:.2f}**" if ours and x else "-" for x in theirs]
 
 
 def _memory(entry: Entry, side: str) -> str:

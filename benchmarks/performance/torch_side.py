@@ -72,13 +72,18 @@ class TorchSide:
                 maps = self._encoder(rows.image)
             return self._steps.take(self._system.losses(maps, rows))
 
-        def infer() -> Any:
-            with torch.no_grad():
-                image = host[0].to(self._place, non_blocking=True)
-                out = self._system.log_probs(self._encoder(image), image)
-                return [x.cpu().numpy() for x in out]
+        return train if job == "train" else lambda: self._log_probs(host[0])
 
-        return train if job == "train" else infer
+    @torch.no_grad()
+    def _log_probs(self, image: torch.Tensor) -> list[np.ndarray]:
+        placed = image.to(self._place, non_blocking=True)
+        out = self._system.log_probs(self._encoder(placed), placed)
+        return [x.cpu().numpy() for x in out]
+
+    def log_probs(self, image: np.ndarray) -> list[np.ndarray]:
+        """Likelihood maps (B, h, w) of normalised images (B, H, W, 3)."""
+        rows = torch.from_numpy(image.transpose(0, 3, 1, 2))
+        return self._log_probs(rows.contiguous(memory_format=self._format))
 
     def start(self, job: str) -> None:
         """Puts the modules into the job's mode and forgets the largest use of memory."""

@@ -11,13 +11,14 @@ import multiprocessing
 import os
 import time
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
 from ml_collections import config_dict
 
 from benchmarks import _common
-from benchmarks.performance.jobs import Given
+from benchmarks.performance.jobs import EXPORTED, Given
 from flowad_jax.arguments import settings as parsed
 from flowad_jax.errors import UserError
 
@@ -42,15 +43,13 @@ def recipe(path: str, settings: list[str]) -> config_dict.ConfigDict:
     return config
 
 
-def _work(
-    side: str, path: str, settings: list[str], given: Given, cores: int, pipe: Connection
-) -> None:
+def _work(build: Callable[[], Any], cores: int, pipe: Connection) -> None:
     """Builds a side, then answers requests ``(action, job, seconds)``; None ends."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     built: Any = None
     jobs: dict[str, Any] = {}
     try:
-        built = _built(side, recipe(path, settings), given)
+        built = build()
         pipe.send({"device": built.device})
     except Exception as error:
         pipe.send(_failed(error))
@@ -66,9 +65,14 @@ def _work(
             pipe.send(_failed(error))
 
 
-def _built(side: str, config: config_dict.ConfigDict, given: Given) -> Any:
-    """Imports the side's framework and no other."""
+def build_side(side: str, path: str, settings: list[str], given: Given) -> Any:
+    """Builds a side of a recipe; imports its framework and no other."""
+    config = recipe(path, settings)
     kind, *words = side.split()
+    if side in EXPORTED:
+        from benchmarks.performance.onnx_side import OnnxSide
+
+        return OnnxSide(config, given, side)
     if kind == "jax":
         from benchmarks.performance.jax_side import JaxSide
 
@@ -123,14 +127,17 @@ class Worker:
       built: its first answer, ``device`` or ``error``; after `ready`.
     """
 
-    def __init__(
-        self, side: str, path: str, settings: list[str], given: Given, cores: int, limit: float
-    ):
-        """Starts it; ``limit`` are the seconds within which it has to answer."""
+    def __init__(self, build: Callable[[], Any], cores: int, limit: float):
+        """Starts it.
+
+        Args:
+          build: returns the side, such as a `JaxSide`; is called in the process.
+          cores: of the machine that the process may use.
+          limit: seconds within which it has to answer.
+        """
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        arguments = (side, path, settings, given, cores, theirs)
-        self._process = context.Process(target=_work, args=arguments, daemon=False)
+        self._process = context.Process(target=_work, args=(build, cores, theirs), daemon=False)
         self._process.start()
         theirs.close()  # so that the end of the process is an EOFError here and not a wait
         self._limit, self._gone, self.built = limit, "", {}
