@@ -29,7 +29,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import _common
-from benchmarks.performance.msflow_sides import forget_peak, peak_bytes
+from benchmarks.performance.jobs import host_peak_bytes
+from benchmarks.performance.msflow_sides import forget_peak
 from flowad_jax.arguments import Parser, fail
 from flowad_jax.data import sources, transforms
 from flowad_jax.data.images import read_image
@@ -148,7 +149,7 @@ def _clock(times: list[float], batch_size: int, first: float) -> dict[str, float
 def _peak_since_last_asked() -> int | None:
     """Largest resident set of this process in bytes; None where the system does not tell."""
     with contextlib.suppress(OSError):
-        peak = peak_bytes()
+        peak = host_peak_bytes()
         forget_peak()
         return peak
     return None

@@ -125,7 +125,7 @@ def main() -> None:
 
 def _jobs(words: str) -> str:
     if not set(words.split(",")) <= set(JOBS):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"'{words}': choose from {', '.join(JOBS)}")
     return words
 
 

@@ -26,6 +26,7 @@ from ml_collections import config_dict
 
 from benchmarks import _common
 from benchmarks.performance import msflow_epochs, msflow_sides
+from benchmarks.performance.jobs import host_peak_bytes
 from benchmarks.performance.msflow_sides import JOBS, Features
 
 SIDES = ("jax", "torch", "torch channels_last")
@@ -75,7 +76,7 @@ def worker(
                 continue
         # The first call compiles, or finds the caches full of the neighbour's data.
         times = [msflow_sides.seconds(prepared[job]) for _ in range(calls + 1)][1:]
-        pipe.send((times, msflow_sides.peak_bytes()))
+        pipe.send((times, host_peak_bytes()))
 
 
 class Sides:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from ml_collections import config_dict
 
-from benchmarks.performance import msflow_sides
+from benchmarks.performance.jobs import host_peak_bytes
 
 
 def run(config: config_dict.ConfigDict, count: int) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def run(config: config_dict.ConfigDict, count: int) -> dict[str, Any]:
         "cache": cached,
         "training_images": len(system.train),
         "steps": len(system.train_loader),
-        "peak_bytes": msflow_sides.peak_bytes(),
+        "peak_bytes": host_peak_bytes(),
     }
 
 

@@ -186,10 +186,3 @@ def seconds(job: Job) -> float:
 def forget_peak() -> None:
     """Lets the peak of this process start again from what it holds now (Linux)."""
     Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_bytes() -> int:
-    """Largest resident set of this process since `forget_peak` (Linux)."""
-    # Not ru_maxrss: a new process starts with the peak of the one that started it.
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(status.split("VmHWM:")[1].split()[0])
