@@ -25,7 +25,7 @@ from flowad_jax.data.image_file import (
     orientation_tag,
 )
 from flowad_jax.data.large_tiff import LargeTiff, NotInPartsError, open_large_tiff
-from flowad_jax.data.transforms import AT_ONCE, padded, resampling
+from flowad_jax.data.transforms import AT_ONCE, padded, resampling, resize
 from flowad_jax.errors import UserError
 
 WHITE = 65535  # the largest value of 16 bits
@@ -134,8 +134,8 @@ def read_resized(
     """
     chosen, most, canvas = resampling(filter), most_pixels(), Canvas.of(size)
 
-    def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        return np.asarray(Image.fromarray(pixels).resize(size, chosen))
+    def resized_to(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        return np.asarray(resize(Image.fromarray(pixels), size, chosen))
 
     with decode(path) as decoded:
         windows = Windows(path, decoded, white)
@@ -151,9 +151,9 @@ def read_resized(
         else:
             bands = row_bands((height, width))
             pixels = np.concatenate(
-                [resize(read(*rows), (place.width, rows[1] - rows[0])) for rows in bands]
+                [resized_to(read(*rows), (place.width, rows[1] - rows[0])) for rows in bands]
             )
-        resized = resize(pixels, (place.width, place.height))
+        resized = resized_to(pixels, (place.width, place.height))
         return rgb(padded(resized, place, canvas)), windows.size
 
 

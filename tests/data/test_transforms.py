@@ -1,5 +1,7 @@
 """Transforms are what Pillow and the published formulas give, to the last bit."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
@@ -20,6 +22,18 @@ def test_resize_is_pillow_and_lanczos_the_default(name):
     np.testing.assert_array_equal(transforms.resize_image(IMAGE, 24, name), expected)
     if name == "lanczos":
         np.testing.assert_array_equal(transforms.resize_image(IMAGE, 24), expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "digest"),
+    [((289, 118), "fb0ca5fda896"), ((118, 289), "e77054f2828e"), ((200, 150), "4b4bf81a5afa")],
+)
+def test_resizing_does_not_depend_on_the_version_of_pillow(shape, digest):
+    """Before 13, Pillow begins with the rows of the first and the last of these images."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    image = ((7 * rows * rows + 11 * columns + rows * columns) % 251).astype(np.uint8)
+    found = transforms.resize(Image.fromarray(image), (128, 128), Image.Resampling.LANCZOS)
+    assert hashlib.sha256(np.asarray(found).tobytes()).hexdigest().startswith(digest)
 
 
 def test_mask_is_resized_to_the_nearest_pixel():

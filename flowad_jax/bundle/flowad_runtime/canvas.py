@@ -72,7 +72,7 @@ class Canvas(NamedTuple):
                 band = band.resize((place.width, last - first), resample)
             bands.append(np.asarray(band))
         whole = Image.fromarray(np.concatenate(bands))
-        pixels = np.asarray(whole.resize((place.width, place.height), resample))
+        pixels = np.asarray(resize(whole, (place.width, place.height), resample))
         below, right = self.height - place.top - place.height, self.width - place.left - place.width
         pads = [(place.top, below), (place.left, right), (0, 0)]
         return rgb(np.pad(pixels, pads[: pixels.ndim], "reflect"))
@@ -87,6 +87,17 @@ class Canvas(NamedTuple):
         whole = np.full(size, np.fmin.reduce(found, axis=None), np.float32)
         whole[seen.slices] = found
         return whole
+
+
+def resize(image: Image.Image, size: tuple[int, int], resample: Image.Resampling) -> Image.Image:
+    """Resizes to (width, height) as Pillow 13 does, whatever its version.
+
+    It rounds between both passes, so that their order shows.
+    """
+    (width, height), (wide, tall) = image.size, size
+    columns_first = height - tall > 2 * max(width - wide, 0)
+    between = (width, tall) if columns_first else (wide, height)
+    return image.resize(between, resample).resize(size, resample)
 
 
 def middle(size: tuple[int, int], aspect: tuple[int, int]) -> Box:
