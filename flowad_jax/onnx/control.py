@@ -55,27 +55,35 @@ def branch(walk: Walk, equation: Any, values: list[Value]) -> list[Value]:
 
 def scan(walk: Walk, equation: Any, values: list[Value]) -> list[Value]:
     """Takes all steps at once where they do not depend on each other, else one after the other."""
-    if equation.params["num_carry"] == 0:
-        return _at_once(walk, equation, values)
-    return _step_by_step(walk, equation, values)
+    consts, carried = _counts(equation.params)
+    step = _step_by_step if carried else _at_once
+    return step(walk, equation, values, consts)
 
 
-def _at_once(walk: Walk, equation: Any, values: list[Value]) -> list[Value]:
-    program, consts = equation.params["jaxpr"], equation.params["num_consts"]
+def _counts(params: Any) -> tuple[int, int]:
+    """How many inputs of a loop stay the same, and how many each step hands on to the next."""
+    if "num_carry" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].unpack()  # jax 0.12
+    return len(consts), len(carry)
+
+
+def _at_once(walk: Walk, equation: Any, values: list[Value], consts: int) -> list[Value]:
+    program = equation.params["jaxpr"]
     shapes = [jax.ShapeDtypeStruct(x.aval.shape, x.aval.dtype) for x in equation.invars]
     axes = [None] * consts + [0] * (len(values) - consts)
     body = jax.make_jaxpr(jax.vmap(core.jaxpr_as_fun(program), in_axes=axes))(*shapes)
     return walk.run(body.jaxpr, [walk.known(x) for x in body.consts], values)
 
 
-def _step_by_step(walk: Walk, equation: Any, values: list[Value]) -> list[Value]:
+def _step_by_step(walk: Walk, equation: Any, values: list[Value], first: int) -> list[Value]:
     params, graph = equation.params, walk.graph
     program, length = params["jaxpr"], params["length"]
     if not isinstance(length, int) or length > MOST_STEPS:
         raise UserError(f"ONNX: a loop (JAX's primitive 'scan') of {length} dependent steps")
-    first = params["num_consts"]
-    given, carry = values[:first], values[first : first + params["num_carry"]]
-    series, consts = values[first + params["num_carry"] :], [walk.known(x) for x in program.consts]
+    last = first + _counts(params)[1]
+    given, carry, series = values[:first], values[first:last], values[last:]
+    consts = [walk.known(x) for x in program.consts]
     steps = range(length)
     rows: list[list[Value]] = [[] for _ in steps]
     for step in reversed(steps) if params["reverse"] else steps:
