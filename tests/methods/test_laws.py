@@ -21,6 +21,7 @@ from flowad_jax.training import schedules
 from flowad_jax.training.optimizer import Adam, init_state
 from flowad_jax.training.step import make_loss, make_step
 from flowad_jax.types import Batch, Method, TrainState
+from tests.onnx import backends
 
 PACKAGE = "flowad_jax.methods"
 METHODS = lookup.choices(PACKAGE)
@@ -210,6 +211,31 @@ def test_likelihoods_can_be_exported(tiny):
         exported.call(variables, given), tiny.log_probs(variables, given), strict=True
     ):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_scores_and_maps_are_those_of_an_exported_graph(tiny):
+    """ONNX Runtime, in float32, says what JAX and NumPy say, of any number of images."""
+    variables = {"params": tiny.state.params, "buffers": tiny.state.buffers}
+    fitted = tiny.method.calibrate(seen(tiny, tiny.batch, slice(2)), SIZE)
+
+    def one_image(*maps):
+        found = tiny.method.aggregate([x[None] for x in maps], SIZE, fitted)
+        return found.image[0], found.pixel[0]
+
+    def scores(first, second, *image):
+        given = Batch((first, second), *image)
+        return jax.vmap(one_image)(*tiny.method.log_probs(variables, given))
+
+    arrays = [x for x in (*tiny.batch.maps, tiny.batch.image) if x is not None]
+    model = backends.converted(scores, arrays, dynamic=True)
+    expected = tiny.method.aggregate(seen(tiny, tiny.batch), SIZE, fitted)
+    for rows in (slice(4), slice(2, 3)):
+        given = {f"in{index}": values[rows] for index, values in enumerate(arrays)}
+        for found, wanted in zip(
+            backends.by_onnxruntime(model, given), (expected.image, expected.pixel), strict=True
+        ):
+            largest = np.abs(wanted).max()
+            np.testing.assert_allclose(found, wanted[rows], rtol=0, atol=1e-5 * largest)
 
 
 @pytest.mark.whole
