@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 
 from flowad_jax import files, memory
-from flowad_jax.bundle import archive, card, comparison, place, reference, runtime, stablehlo
+from flowad_jax.bundle import archive, card, comparison, half, place, reference, runtime, stablehlo
 from flowad_jax.bundle.card import GraphOptions
 from flowad_jax.bundle.checks import Agreement
 from flowad_jax.bundle.scorer import Scorer
@@ -72,7 +72,9 @@ def export(
     target, options = place.check(output), options or GraphOptions()
     runtime.require("onnx", "onnxruntime")
     predictor = loading.load(workdir, false_alarm_rate, allow_import, threshold=threshold)
-    scorer = _traceable(predictor)
+    if options.dtype == "float16":
+        predictor = half.rounded(predictor)
+    scorer = _traceable(predictor, options)
     images = reference.find(predictor)
     with place.filling(target) as folder:
         with files.writing(target):
@@ -96,13 +98,14 @@ def export(
     )
 
 
-def _traceable(predictor: Predictor) -> Scorer:
+def _traceable(predictor: Predictor, options: GraphOptions) -> Scorer:
     """The scorer of a detector, after a look at whether JAX can trace it."""
     config = predictor.model.config
     if config.eval.scoring != "calibrated":
         log.info("eval.scoring=%s: exported are calibrated scores, as flowad predict has them",
                  config.eval.scoring)  # fmt: skip
-    scorer = Scorer(predictor.model, predictor.parts)
+    kind = half.HalfScorer if options.dtype == "float16" else Scorer
+    scorer = kind(predictor.model, predictor.parts)
     try:
         jax.eval_shape(scorer, *scorer.inputs.values())
     except Exception as error:  # a method of someone else's raises what it likes
@@ -118,6 +121,8 @@ def _write_graphs(folder: Path, scorer: Scorer, options: GraphOptions) -> None:
 
     inputs = stablehlo.shapes(scorer.inputs, options.dynamic)
     model = convert(scorer, inputs, ("score", "map"), options.opset)
+    if options.dtype == "float16":
+        half.compress(model)
     (folder / card.ONNX).write_bytes(model.SerializeToString(deterministic=True))
     program = stablehlo.serialize(scorer, scorer.inputs, options.dynamic)
     (folder / card.STABLEHLO).write_bytes(program)

@@ -17,6 +17,7 @@ from flowad_jax.evaluation.padding import hide_padding
 from flowad_jax.evaluation.scores import mean_scores
 from flowad_jax.inference.prediction import LoadedImage
 from flowad_jax.inference.predictor import Predictor
+from flowad_jax.types import Scores
 
 CHECKED = 4  # images that a bundle brings along
 UNDECIDED = -1
@@ -121,8 +122,7 @@ def patterns(canvas: Canvas, count: int = CHECKED) -> list[np.ndarray]:
 def of(predictor: Predictor, images: Sequence[LoadedImage]) -> Reference:
     """Has the JAX detector judge images, at most as many as it computes at once."""
     canvas, sizes = predictor.canvas, [one.size for one in images]
-    parts = [hide_padding(part, canvas, sizes) for part in predictor.log_probs(_pixels(images))]
-    found = predictor._scores(parts)
+    found = scores(predictor, images)
     judged = list(predictor.judge(images))
     places = np.array([canvas.place(size) for size in sizes], np.int32)
     return Reference(
@@ -136,6 +136,13 @@ def of(predictor: Predictor, images: Sequence[LoadedImage]) -> Reference:
             [UNDECIDED if x.anomalous is None else x.anomalous for x in judged], np.int8
         ),
     )
+
+
+def scores(predictor: Predictor, images: Sequence[LoadedImage]) -> list[Scores]:
+    """Returns the scores and maps by every part of a detector, of as many images at most."""
+    sizes = [one.size for one in images]
+    found = predictor.log_probs(_pixels(images))
+    return predictor._scores([hide_padding(part, predictor.canvas, sizes) for part in found])
 
 
 def in_batches(predictor: Predictor, images: Sequence[LoadedImage]) -> Reference:

@@ -53,6 +53,13 @@ def define_flags() -> None:
         (DYNAMIC, ONE),
         "Images that the graph takes at once: any number, or one, which some compilers need.",
     )
+    flags.DEFINE_enum(
+        "dtype",
+        "float32",
+        ("float32", "float16"),
+        "Of the stored weights; float16 halves the files, computes in float32, and judges the "
+        "held-out images again, because rounded weights move all scores a little.",
+    )
     flags.DEFINE_integer("opset", 18, "Version of ONNX's operators.", lower_bound=18)
 
 
@@ -78,7 +85,7 @@ def job() -> None:
             return
         from flowad_jax.bundle import card, export
 
-        options = card.GraphOptions(opset=chosen.opset, dynamic=chosen.batch == DYNAMIC)
+        options = card.GraphOptions(chosen.dtype, chosen.opset, chosen.batch == DYNAMIC)
         given = (chosen.false_alarm_rate, chosen.threshold, chosen.allow_import)
         print(export.shown(export.export(chosen.workdir, chosen.output, options, *given)))
     except KeyboardInterrupt:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from flowad_jax.bundle import export, place, runtime, validate
+from flowad_jax.bundle import card, export, place, runtime, validate
 from flowad_jax.cli import export as command
 from flowad_jax.errors import UserError
 
@@ -51,7 +51,11 @@ def _given(monkeypatch):
 
     def given(**values):
         unset = dict.fromkeys(("validate", "workdir", "output", "false_alarm_rate", "threshold"))
-        chosen = Flags(unset | {"allow_import": [], "batch": "dynamic", "opset": 18} | values)
+        chosen = Flags(
+            unset
+            | {"allow_import": [], "batch": "dynamic", "opset": 18, "dtype": "float32"}
+            | values
+        )
         monkeypatch.setattr(command.flags, "FLAGS", chosen)
         command.job()
 
@@ -66,8 +70,16 @@ def test_flags_become_arguments(given, exported, monkeypatch, capsys):
         return exported
 
     monkeypatch.setattr(export, "export", exports)
-    given(workdir="run", output="a.flowad", batch="1", opset=19, threshold=2.0, allow_import=["b"])
-    options = export.GraphOptions(opset=19, dynamic=False)
+    given(
+        workdir="run",
+        output="a.flowad",
+        batch="1",
+        opset=19,
+        threshold=2.0,
+        allow_import=["b"],
+        dtype="float16",
+    )
+    options = card.GraphOptions("float16", opset=19, dynamic=False)
     assert seen == [("run", "a.flowad", options, None, 2.0, ["b"])]
     assert capsys.readouterr().out == export.shown(exported) + "\n"
 
