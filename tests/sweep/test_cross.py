@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import flowad_jax
+from flowad_jax.bundle import card, export
+from flowad_jax.bundle.card import GraphOptions
 from flowad_jax.detector import folds
 from flowad_jax.detector.model import build_model
 from flowad_jax.doctor import workdir as doctor
@@ -116,3 +118,15 @@ def test_detectors_of_other_runs_do_not_mix(root, runs, tmp_path):
     shutil.copytree(root / "cross" / "folds" / "2", tmp_path / "run" / "folds" / "1")
     with pytest.raises(UserError, match=r"folds/1 holds a detector of another run \(data\.fold"):
         flowad_jax.load(tmp_path / "run")
+
+
+@pytest.mark.parametrize("kind", ["cross", "cross_fast"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_an_exported_detector_says_the_same(root, runs, tmp_path, kind, dtype):
+    found = export.export(root / kind, str(tmp_path / "a.flowad"), GraphOptions(dtype))
+    about = card.read(found.place)
+    held_out = [3, 3, 2, 2, 2] if kind == "cross" else [12]  # of every part
+    assert about["calibration"]["kind"] == kind
+    assert about["graph"]["outputs"]["score"] == ["float32", ["B", len(held_out)]]
+    assert [len(one) for one in about["calibration"]["image"]] == held_out
+    assert {one.images for one in found.agreements[:-1]} == {6}
