@@ -19,7 +19,7 @@ from flowad_jax.bundle.card import GraphOptions
 from flowad_jax.bundle.checks import Agreement
 from flowad_jax.bundle.scorer import Scorer
 from flowad_jax.detector import checkpoint, converted, folds
-from flowad_jax.errors import UserError
+from flowad_jax.errors import UserError, printable
 from flowad_jax.inference import loading
 from flowad_jax.inference.predictor import Predictor
 from flowad_jax.weights.layout import aligned
@@ -80,7 +80,7 @@ def export(
         with files.writing(target):
             sample = comparison.sample(predictor, images)
             archive.save_arrays(folder / card.CHECK, sample.expected.arrays())
-            _write_graphs(folder, scorer, options)
+            _write_graphs(folder, predictor.name, scorer, options)
             runtime.copy(folder)
             about = card.describe(predictor, options, _versions())
             card.write(folder, about, [])  # the runtime reads it
@@ -116,11 +116,16 @@ def _traceable(predictor: Predictor, options: GraphOptions) -> Scorer:
     return scorer
 
 
-def _write_graphs(folder: Path, scorer: Scorer, options: GraphOptions) -> None:
+def _write_graphs(folder: Path, method: str, scorer: Scorer, options: GraphOptions) -> None:
     from flowad_jax.onnx.convert import convert
 
     inputs = stablehlo.shapes(scorer.inputs, options.dynamic)
-    model = convert(scorer, inputs, ("score", "map"), options.opset)
+    try:
+        model = convert(scorer, inputs, ("score", "map"), options.opset)
+    except Exception as error:  # of JAX where a method wants to know the number of images
+        hint = "; try --batch=1" * (options.dynamic and not isinstance(error, UserError))
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"method {method} cannot be exported: {reason}{hint}") from error
     if options.dtype == "float16":
         half.compress(model)
     (folder / card.ONNX).write_bytes(model.SerializeToString(deterministic=True))
@@ -154,15 +159,15 @@ def shown(exported: Exported) -> str:
         for x in exported.agreements
     ]
     lines = [
-        f"{exported.place}: {memory.text(sum(exported.sizes.values()))}, the checkpoint has "
-        f"{memory.text(exported.checkpoint)}",
+        f"{printable(str(exported.place))}: {memory.text(sum(exported.sizes.values()))}, "
+        f"the checkpoint has {memory.text(exported.checkpoint)}",
         f"  {', '.join(sizes)}",
         f"compared with JAX on {exported.checked}:",
         *(f"  {line}" for line in aligned([HEADS, *rows])),
         "decisions, p-values and regions are equal; to run it without JAX:",
         "  pip install onnxruntime pillow numpy",
     ]
-    name = exported.place.name
+    name = printable(exported.place.name)
     folder = name.removesuffix(".zip")
     if folder != name:
         lines.append(f"  unzip {name}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from flowad_jax.errors import UserError
 from flowad_jax.weights.layout import aligned
 
 _REPEATS = 7
+_LARGEST = 2**30  # bytes of the arrays of a bundle
 HEADS = ("backend", "version", "score differs by", "map by", "decisions", "ms/image", "s to first")
 
 
@@ -49,6 +50,7 @@ def validate(path: str | Path) -> list[Validated]:
     folder = Path(path)
     about = card.read(folder)
     expected = read_check(folder / card.CHECK)
+    _check_shapes(folder / card.CHECK, expected, about)
     if not (found := runtime.installed()):
         raise UserError(f"neither onnxruntime nor openvino is installed: {runtime.INSTALL}")
     scales = Scales.of(about, expected)
@@ -65,20 +67,47 @@ def read_check(file: Path) -> Reference:
       UserError: the file is damaged.
     """
     try:
+        with zipfile.ZipFile(file) as packed:
+            if sum(entry.file_size for entry in packed.infolist()) > _LARGEST:
+                raise ValueError("it is too large")
         with np.load(file, allow_pickle=False) as arrays:
             return Reference(**{"place": None, **{name: arrays[name] for name in arrays.files}})
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{file} cannot be read ({error}): export the detector again") from None
 
 
+def _check_shapes(file: Path, found: Reference, about: Mapping[str, Any]) -> None:
+    """Raises a `UserError` unless the arrays are those of the detector's graph."""
+    image, folds = about["image"], about["calibration"]["image"]
+    count, sides = len(found.image), (image["height"], image["width"])
+    wanted = {
+        "image": ("uint8", (count, *sides, 3)),
+        "place": ("int32", (count, 4)),
+        "size": ("int64", (count, 2)),
+        "score": ("float64", (count, len(folds))),
+        "map": ("float32", (count, *sides)),
+        "p_value": ("float64", (count,)),
+        "anomalous": ("int8", (count,)),
+    }
+    if image["fit"] != "pad":
+        del wanted["place"]
+    arrays = found.arrays()
+    if not count or {k: (x.dtype.name, x.shape) for k, x in arrays.items()} != wanted:
+        raise UserError(f"{file} is not of this detector: export the detector again")
+
+
 def _validate(folder: Path, agreement: Agreement, expected: Reference, scales: Scales) -> Validated:
     inputs, started = expected.inputs(), time.perf_counter()
     one = {name: x[:1] for name, x in inputs.items()}
-    detector = flowad_runtime.Detector(folder, backend=agreement.backend)
-    runtime.outputs(detector, one)
-    first = time.perf_counter() - started
-    seconds = [_seconds(lambda: runtime.outputs(detector, one)) for _ in range(_REPEATS)]
-    outputs = runtime.outputs(detector, inputs)
+    try:
+        detector = flowad_runtime.Detector(folder, backend=agreement.backend)
+        runtime.outputs(detector, one)
+        first = time.perf_counter() - started
+        seconds = [_seconds(lambda: runtime.outputs(detector, one)) for _ in range(_REPEATS)]
+        outputs = runtime.outputs(detector, inputs)
+    except Exception as error:  # each backend has exceptions of its own
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{agreement.backend} fails with {folder}: {reason}") from error
     names = [f"image {number} of {card.CHECK}" for number in range(len(expected.image))]
     checks.compare_canvas(agreement, names, expected, outputs, scales)
     return Validated(agreement, 1000 * statistics.median(seconds), first)

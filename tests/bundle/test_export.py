@@ -195,6 +195,15 @@ def test_what_cannot_be_exported_is_one_line(run, tmp_path, monkeypatch):
         message = refused(run, place)
     assert message.startswith("method cflow cannot be exported: ")
     assert "no array" in message
+
+    def open_batch(_, image, *place):
+        return image[: int(image.shape[0]), 0, 0, :1] * 1.0, image[..., 0] * 1.0
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Scorer, "__call__", open_batch)
+        message = refused(run, place)
+    assert message.startswith("method cflow cannot be exported: ")
+    assert message.endswith("; try --batch=1")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -220,13 +229,20 @@ def test_validate_refuses_what_was_changed(exported, tmp_path):
     with pytest.raises(UserError, match=r"run\.py is not the file that was exported"):
         validate.validate(place)
     about = json.loads((place / card.CARD).read_text())
-    with np.load(place / card.CHECK) as arrays:
-        wrong = {**arrays, "score": arrays["score"] * 1.01}
+    with np.load(place / card.CHECK) as loaded:
+        arrays = dict(loaded)
+    wrong = {**arrays, "score": arrays["score"] * 1.01}
     np.savez(place / card.CHECK, **wrong)
     for name in ("run.py", card.CHECK):
         about["files"][name] = card.identify(place / name)
     (place / card.CARD).write_text(json.dumps(about))
     with pytest.raises(UserError, match=r"^onnxruntime does not agree with JAX on 'image 0 of"):
+        validate.validate(place)
+    wrong = {**arrays, "map": arrays["map"][:, :-1]}
+    np.savez(place / card.CHECK, **wrong)
+    about["files"][card.CHECK] = card.identify(place / card.CHECK)
+    (place / card.CARD).write_text(json.dumps(about))
+    with pytest.raises(UserError, match=r"check\.npz is not of this detector"):
         validate.validate(place)
     (place / card.CHECK).write_bytes(b"none")
     about["files"][card.CHECK] = card.identify(place / card.CHECK)
