@@ -349,3 +349,20 @@ def test_the_name_in_python(tmp_path):
     words = [sys.executable, "-I", "-c", code]
     done = subprocess.run(words, capture_output=True, text=True, cwd=bundle.parent)
     assert done.stdout == "Prediction(normal, score 0, p 1, 0 regions)\n", done.stderr
+
+
+def test_a_real_detector_without_the_package(exported, run, tmp_path):
+    """As `flowad predict` judges the same images."""
+    images = run.parent / "images" / "test"
+    assert job.run(job.PredictArgs(str(run), [str(images)], str(tmp_path / "a"), save=())) == 0
+    flags = [f"--input={images}", f"--output={tmp_path / 'b'}", "--save="]
+    command = [sys.executable, "-I", "-c", BLOCKED, str(exported.place / "run.py"), *flags]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    texts = [(tmp_path / name / "predictions.jsonl").read_text() for name in "ab"]
+    expected, found = ([json.loads(line) for line in text.splitlines()] for text in texts)
+    assert len(found) == 6
+    for one, other in zip(found, expected, strict=True):
+        assert one["score"] == pytest.approx(other["score"], rel=1e-5)
+        for key in ("path", "p_value", "anomalous", "decided_by", "width", "height"):
+            assert one[key] == other[key]
