@@ -210,8 +210,8 @@ def test_exported_sides_give_our_maps(backend):
     side = OnnxSide(config, given, backend)
     expected = JaxSide(config, given).prepare("infer")()
     found = side.prepare("infer")()
-    assert [len(x) for x in side.prepare("infer one")()] == [1]
-    for ours, theirs in zip(expected, found, strict=True):
+    assert [len(x) for x in side.prepare("infer one")().values()] == [1]
+    for ours, theirs in zip(expected, found.values(), strict=True):
         np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5)
     assert (side.device, side.peak_bytes() > 0) == ("cpu", True)
 

@@ -28,7 +28,7 @@ from typing import Any
 
 from benchmarks import _common
 from benchmarks.performance import floors as performance_floors
-from benchmarks.performance.contest import Contest, Entry, told
+from benchmarks.performance.contest import Contest, Entry, add_flags, told
 from benchmarks.performance.jobs import JOBS
 from benchmarks.performance.workers import recipe
 from flowad_jax.arguments import Parser
@@ -132,22 +132,14 @@ def _jobs(words: str) -> str:
 def parse() -> tuple[argparse.Namespace, Parser]:
     """Command-line options."""
     parser = Parser("python -m benchmarks.performance", __doc__)
+    add_flags(parser, SIDES)
     add = parser.add_argument
     add("--recipes", default=RECIPES, help="comma list of files")
-    add("--sides", default=SIDES, help="comma list, see above")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="of all recipes; repeat it")
-    add("--precision", default="float32", choices=("float32", "tf32"), help="of matrix products")
-    add("--seconds", type=float, default=6.0, help="timed, for each job of each side")
-    add("--turns", type=int, default=3, help="in which the sides share them out")
     add("--warm_together", action="store_true", help="compile everything at the same time")
-    add("--limit", type=float, default=600.0, help="seconds within which a process answers")
-    add("--cores", type=int, default=len(os.sched_getaffinity(0)), help="for every process")
-    add("--freia", default="0.2", choices=("0.2", "2023-06"), help="form of FrEIA's blocks")
     add("--jobs", type=_jobs, default=",".join(JOBS), help="comma list of what to measure")
     add("--compile_jobs", type=_jobs, default="train,infer", help="comma list, for `torch compile`")
-    add("--compile_mode", default="default", help="mode of torch.compile")
     add("--title", default="", help="of the table")
-    add("--output", help="JSON file")
     return parser.parse_args(), parser
 
 

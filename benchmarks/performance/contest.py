@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any
 
 from ml_collections import config_dict
 
+from benchmarks import _common
 from benchmarks.performance.jobs import EXPORTED, Given
 from benchmarks.performance.workers import Worker, build_side
 
@@ -121,6 +123,21 @@ class Contest:
         """Ends the processes."""
         for worker in self._workers.values():
             worker.close()
+
+
+def add_flags(parser: argparse.ArgumentParser, sides: str) -> None:
+    """Adds what a `Contest` is told; ``sides`` are the default."""
+    add = parser.add_argument
+    add("--sides", default=sides, help="comma list, see above")
+    add("--precision", default="float32", choices=("float32", "tf32"), help="of matrix products")
+    add("--seconds", type=float, default=6.0, help="timed, for each job of each side")
+    add("--turns", type=_common.positive, default=3, help="in which the sides share them out")
+    add("--limit", type=float, default=600.0, help="seconds within which a process answers")
+    cores = len(os.sched_getaffinity(0))
+    add("--cores", type=_common.positive, default=cores, help="for every process")
+    add("--freia", default="0.2", choices=("0.2", "2023-06"), help="form of FrEIA's blocks")
+    add("--compile_mode", default="default", help="mode of torch.compile")
+    add("--output", help="JSON file")
 
 
 def merge(found: Entry, answer: Entry) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import config_dict
 
 from benchmarks.performance.jobs import Given, HostSide, Job, arrays
+from flowad_jax.bundle.flowad_runtime import graph
 from flowad_jax.detector.model import build_model
 from flowad_jax.onnx.convert import convert
 from flowad_jax.training.optimizer import fresh_state
@@ -32,27 +33,10 @@ class OnnxSide(HostSide):
         shape = jax.ShapeDtypeStruct(image.shape, np.float32)
         names = [f"scale {scale}" for scale in range(len(self._model.batch_shapes.maps))]
         content = convert(self._log_probs, {"image": shape}, names).SerializeToString()
-        run = _loaded(content, self._backend, len(os.sched_getaffinity(0)))
+        threads = len(os.sched_getaffinity(0))
+        run = graph.load(content, self._backend, threads, self._config.method.name, names)
         return lambda: run({"image": image})
 
     def _log_probs(self, image: Any) -> tuple[Any, ...]:
         seen: Batch = self._model.encode(self._model.encoder.variables, image)
         return tuple(self._model.method.log_probs(self._variables, seen))
-
-
-def _loaded(model: bytes, backend: str, threads: int) -> Any:
-    """A function of the graph's inputs, with the settings that exported detectors have."""
-    if backend == "onnxruntime":
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        return lambda inputs: session.run(None, inputs)
-    import openvino
-
-    core = openvino.Core()
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    settings["INFERENCE_NUM_THREADS"] = str(threads)
-    compiled = core.compile_model(core.read_model(model), "CPU", settings)
-    return lambda inputs: [*compiled(inputs).values()]

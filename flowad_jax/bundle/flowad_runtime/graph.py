@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -14,17 +14,17 @@ Arrays = Mapping[str, np.ndarray]
 Graph = Callable[[Arrays], Arrays]
 
 
-def with_onnxruntime(model: bytes, threads: int) -> Graph:
-    """Returns a function from inputs to outputs, by name; 0 threads stand for all cores."""
+def with_onnxruntime(model: bytes, threads: int, names: Sequence[str]) -> Graph:
+    """Returns a function from inputs to named outputs; 0 threads stand for all cores."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return lambda inputs: dict(zip(OUTPUTS, session.run(OUTPUTS, dict(inputs)), strict=True))
+    return lambda inputs: dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 
-def with_openvino(model: bytes, threads: int) -> Graph:
+def with_openvino(model: bytes, threads: int, names: Sequence[str]) -> Graph:
     """The same; in float32, for by default it rounds more and is 1 to 2 % off."""
     # Importing openvino would report to Google Analytics, from a process of its own; without this
     # package it does not.
@@ -39,7 +39,7 @@ def with_openvino(model: bytes, threads: int) -> Graph:
 
     def run(inputs: Arrays) -> Arrays:
         found = compiled(dict(inputs))
-        return {name: found[name] for name in OUTPUTS}
+        return {name: found[name] for name in names}
 
     return run
 
@@ -47,7 +47,9 @@ def with_openvino(model: bytes, threads: int) -> Graph:
 BACKENDS = {"onnxruntime": with_onnxruntime, "openvino": with_openvino}
 
 
-def load(model: bytes, backend: str, threads: int, path: object) -> Graph:
+def load(
+    model: bytes, backend: str, threads: int, path: object, names: Sequence[str] = OUTPUTS
+) -> Graph:
     """Loads the graph of a file with a backend.
 
     Raises:
@@ -56,7 +58,7 @@ def load(model: bytes, backend: str, threads: int, path: object) -> Graph:
     if backend not in BACKENDS:
         raise UserError(f"backend={backend!r}: choose one of {', '.join(BACKENDS)}")
     try:
-        return BACKENDS[backend](model, threads)
+        return BACKENDS[backend](model, threads, names)
     except ImportError:
         raise UserError(f"backend {backend} is not installed: pip install {backend}") from None
     except Exception as error:  # each has exceptions of its own
