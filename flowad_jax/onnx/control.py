@@ -10,8 +10,9 @@ import numpy as np
 from jax.extend import core
 
 from flowad_jax.errors import UserError
-from flowad_jax.onnx import rules_shape
 from flowad_jax.onnx.layout import Value
+from flowad_jax.onnx.rules_select import taken
+from flowad_jax.onnx.rules_shape import stacked
 
 if TYPE_CHECKING:
     from flowad_jax.onnx.convert import Walk
@@ -87,11 +88,11 @@ def _step_by_step(walk: Walk, equation: Any, values: list[Value], first: int) ->
     steps = range(length)
     rows: list[list[Value]] = [[] for _ in steps]
     for step in reversed(steps) if params["reverse"] else steps:
-        now = [rules_shape.taken(graph, value, 0, step) for value in series]
+        now = [taken(graph, value, 0, step) for value in series]
         results = walk.run(program.jaxpr, consts, [*given, *carry, *now])
         carry, rows[step] = results[: len(carry)], results[len(carry) :]
-    stacked = [rules_shape.stacked(graph, column) for column in zip(*rows, strict=True)]
-    return [*carry, *stacked]
+    columns = [stacked(graph, column) for column in zip(*rows, strict=True)]
+    return [*carry, *columns]
 
 
 CALLS = (

@@ -14,7 +14,7 @@ from jax.extend import core
 
 from flowad_jax.errors import UserError
 from flowad_jax.onnx import control, fold, rules
-from flowad_jax.onnx.layout import BATCH, Graph, Shape, Value, is_dynamic, stored
+from flowad_jax.onnx.layout import BATCH, Graph, Node, Shape, Value, is_dynamic, stored
 
 IR_VERSION = 9  # of the file format, as of ONNX 1.14: what opset 18 needs
 
@@ -122,10 +122,8 @@ def _batch(shapes: Sequence[Sequence[Any]]) -> Any:
 def _name_outputs(graph: Graph, found: Sequence[Value], outputs: Sequence[str]) -> None:
     """Adds a node for each output that gives it its name, shape and order of axes."""
     for name, value in zip(outputs, found, strict=True):
-        tensor = graph.tensor(value)
-        (last,) = graph.node("Identity", [tensor], value.shape)
-        graph.nodes[-1].outputs[0] = name
-        graph.dims[name] = graph.dims.pop(last)
+        graph.nodes.append(Node("Identity", [graph.tensor(value)], [name]))
+        graph.dims[name] = value.shape
 
 
 def _model(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +68,7 @@ class Graph:
         self.dims: dict[str, Shape] = {}
         self.batch_of = ""
         self._known: dict[Any, str] = {}
+        self._made: dict[Any, list[str]] = {}
         self._count = 0
 
     def new_name(self, dims: Shape) -> str:
@@ -86,17 +87,16 @@ class Graph:
         return self._known[key]
 
     def node(self, op: str, inputs: Sequence[str], *dims: Shape, **attrs: Any) -> list[str]:
-        """Adds a node; returns its outputs, one for each of the shapes ``dims``."""
-        outputs = [self.new_name(shape) for shape in dims]
-        self.nodes.append(Node(op, [*inputs], outputs, attrs))
-        return outputs
+        """Adds a node, unless there is this very node; returns its outputs of shapes ``dims``."""
+        key = op, *inputs, *sorted((name, str(value)) for name, value in attrs.items())
+        if key not in self._made:
+            self._made[key] = [self.new_name(shape) for shape in dims]
+            self.nodes.append(Node(op, [*inputs], self._made[key], attrs))
+        return self._made[key]
 
     def once(self, op: str, inputs: Sequence[str], dims: Shape, **attrs: Any) -> str:
-        """Adds a node with one output, unless there is this very node."""
-        key = op, *inputs, *sorted((name, str(value)) for name, value in attrs.items())
-        if key not in self._known:
-            (self._known[key],) = self.node(op, inputs, dims, **attrs)
-        return self._known[key]
+        """Adds a node with one output; returns it."""
+        return self.node(op, inputs, dims, **attrs)[0]
 
     def operand(self, value: Value, perm: Shape) -> str:
         """Returns a tensor for an operation that broadcasts, with axes in the order ``perm``."""
@@ -108,6 +108,9 @@ class Graph:
             return value.name
         order = tuple(value.perm.index(axis) for axis in perm)
         dims = tuple(self.dims[value.name][axis] for axis in order)
+        long = [axis for axis in order if self.dims[value.name][axis] != 1]
+        if long == sorted(long):
+            return self.reshaped(value.name, dims)
         return self.once("Transpose", [value.name], dims, perm=order)
 
     def full(self, value: Value) -> Value:
@@ -124,7 +127,10 @@ class Graph:
 
     def tensor(self, value: Value, perm: Shape | None = None) -> str:
         """Returns a complete tensor with axes in the order ``perm``, that of JAX by default."""
-        return self.operand(self.full(value), perm or tuple(range(len(value.shape))))
+        perm = perm or tuple(range(len(value.shape)))
+        if value.const is not None and not any(map(is_dynamic, value.shape)):
+            return self.constant(np.broadcast_to(value.const, value.shape).transpose(perm))
+        return self.operand(self.full(value), perm)
 
     def sizes(self, dims: Shape) -> str:
         """Returns a tensor of these sizes, of which the batch may be unknown."""
@@ -193,4 +199,23 @@ def reshape(graph: Graph, value: Value, shape: Shape) -> Value:
     else:
         name, perm = graph.tensor(value), [*range(len(shape))]
     name = graph.reshaped(name, tuple(shape[axis] for axis in perm))
-    return Value(shape, value.dtype, name, tuple(perm))
+    value = Value(shape, value.dtype, name, tuple(perm))
+    if len(shape) > 3 or all(len(left) == 1 for left, _ in groups):
+        return value
+    # Rows of a map: products of rows are faster with their channels side by side.
+    rows = tuple(range(len(shape)))
+    return Value(shape, value.dtype, graph.operand(value, rows), rows)
+
+
+def moved(
+    graph: Graph, op: str, value: Value, inputs: Sequence[str], shape: Shape, **attrs: Any
+) -> Value:
+    """Adds a node that keeps the axes of a complete value and the order in which they lie."""
+    dims = tuple(shape[axis] for axis in value.perm)
+    (name,) = graph.node(op, [value.name, *inputs], dims, **attrs)
+    return Value(shape, value.dtype, name, value.perm)
+
+
+def ints(numbers: Iterable[int]) -> np.ndarray:
+    """Returns numbers in the dtype in which ONNX takes sizes and positions."""
+    return np.array([*numbers], np.int64)

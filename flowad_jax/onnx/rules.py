@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from flowad_jax.errors import UserError
-from flowad_jax.onnx import rules_linear, rules_shape
+from flowad_jax.onnx import rules_linear, rules_reduce, rules_select, rules_shape
 from flowad_jax.onnx.layout import BATCH, Graph, Shape, Value, is_dynamic
 
 Params = Mapping[str, Any]
@@ -20,13 +20,14 @@ Rule = Callable[[Graph, list[Value], Params, Out], "Value | list[Value]"]
 # One node, whatever the dtype.
 NODES = {
     **{"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "max": "Max", "min": "Min"},
-    **{"pow": "Pow", "neg": "Neg", "exp": "Exp", "log": "Log", "tanh": "Tanh", "atan": "Atan"},
+    **{"pow": "Pow", "exp": "Exp", "log": "Log", "tanh": "Tanh", "atan": "Atan"},
     **{"sin": "Sin", "cos": "Cos", "tan": "Tan", "erf": "Erf", "logistic": "Sigmoid"},
     **{"sqrt": "Sqrt", "abs": "Abs", "sign": "Sign", "floor": "Floor", "ceil": "Ceil"},
     **{"eq": "Equal", "lt": "Less", "le": "LessOrEqual", "gt": "Greater", "ge": "GreaterOrEqual"},
 }
 LOGIC = {"and": "And", "or": "Or", "xor": "Xor", "not": "Not"}
 SAME = ("copy", "copy_p", "stop_gradient", "optimization_barrier", "convert_element_type")
+LATER = ("broadcast_in_dim", "dim_as_value")  # never computed here
 _LARGE = 2**16  # elements of a product that is left to the runtime, which folds constants, too
 
 
@@ -47,7 +48,7 @@ def _size(size: Any, batch: Any) -> Any:
 def computed(equation: Any, values: Sequence[Value], out: Out) -> list[Value] | None:
     """Returns the results if no input decides about them, else None."""
     name = equation.primitive.name
-    if any(value.const is None for value in values) or name == "broadcast_in_dim":
+    if any(value.const is None for value in values) or name in LATER:
         return None
     consts: list[Any] = [value.const for value in values]
     shapes = [*(value.shape for value in values), *(x.shape for x in out)]
@@ -173,6 +174,11 @@ def _integer_pow(graph: Graph, values: list[Value], params: Params, out: Out) ->
     return elementwise(graph, "Pow", [x, scalar(power, dtype)], shape, dtype)
 
 
+def _neg(graph: Graph, values: list[Value], params: Params, out: Out) -> Value:
+    minus = scalar(-1, out[0].dtype)
+    return elementwise(graph, "Mul", [*values, minus], out[0].shape, out[0].dtype)
+
+
 def _square(graph: Graph, values: list[Value], params: Params, out: Out) -> Value:
     return _integer_pow(graph, values, {"y": 2}, out)
 
@@ -223,10 +229,17 @@ POINTWISE: dict[str, Rule] = {
     "clamp": _clamp,
     "integer_pow": _integer_pow,
     "square": _square,
+    "neg": _neg,
     "convert_element_type": _convert,
     "reduce_precision": _reduce_precision,
     "round": _round,
     "rem": _rem,
 }
 ELEMENTWISE = frozenset(POINTWISE)
-RULES: dict[str, Rule] = {**POINTWISE, **rules_shape.RULES, **rules_linear.RULES}
+RULES: dict[str, Rule] = {
+    **POINTWISE,
+    **rules_linear.RULES,
+    **rules_reduce.RULES,
+    **rules_select.RULES,
+    **rules_shape.RULES,
+}

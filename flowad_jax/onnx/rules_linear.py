@@ -64,7 +64,7 @@ def _along(
     place = {old: i + first for i, old in enumerate(kept)} | {axis: new}
     if rank == 4 and where == 1:
         return _pointwise(graph, x, matrix, place, shape, dtype)
-    if where < rank - 2:  # neither rows nor columns of the innermost matrices
+    if where < rank - 2 or rank < 4:  # neither rows nor columns of the innermost matrices
         order = (*(i for i in x.perm if i != axis), axis)
         name = graph.tensor(x, order)
         x, where = Value(x.shape, x.dtype, name, order), rank - 1
@@ -118,7 +118,8 @@ def _window(kind: str) -> Any:
         strides = params["window_strides"]
         dilated = {*params["base_dilation"], *params["window_dilation"]} != {1}
         axes = [i for i, n in enumerate(window) if n != 1 or strides[i] != 1 or any(pads[i])]
-        if dilated or len(window) != 4 or len(axes) > 2 or min(map(min, pads)) < 0:
+        fits = all(0 <= low < n > high >= 0 for n, (low, high) in zip(window, pads, strict=True))
+        if dilated or len(window) != 4 or len(axes) > 2 or not fits:
             raise UserError(f"ONNX: JAX's primitive '{kind}' has a rule for windows on maps only")
         (x,), shape = values, out[0].shape
         x = graph.full(x)
