@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowad_jax.bundle import card, checks, flowad_runtime, runtime
-from flowad_jax.bundle.checks import Agreement, Scales
-from flowad_jax.bundle.reference import Reference
+from flowad_jax.bundle.checks import Agreement, Mismatch, Scales
+from flowad_jax.bundle.flowad_runtime.detector import Loaded
+from flowad_jax.bundle.reference import UNDECIDED, Reference
 from flowad_jax.errors import UserError
 from flowad_jax.weights.layout import aligned
 
@@ -110,7 +111,30 @@ def _validate(folder: Path, agreement: Agreement, expected: Reference, scales: S
         raise UserError(f"{agreement.backend} fails with {folder}: {reason}") from error
     names = [f"image {number} of {card.CHECK}" for number in range(len(expected.image))]
     checks.compare_canvas(agreement, names, expected, outputs, scales)
+    for row, name in enumerate(names):
+        _compare_decision(agreement, name, expected, row, detector, outputs)
     return Validated(agreement, 1000 * statistics.median(seconds), first)
+
+
+def _compare_decision(
+    agreement: Agreement,
+    name: str,
+    expected: Reference,
+    row: int,
+    detector: flowad_runtime.Detector,
+    outputs: tuple[np.ndarray, np.ndarray],
+) -> None:
+    """Raises a `Mismatch` unless the same follows from the scores of an image as in JAX."""
+    on_canvas = Loaded(expected.image[row], detector.canvas[:2])  # size is no matter
+    found = detector._decide(on_canvas, *(x[row] for x in outputs))
+    p_value = np.nan if found.p_value is None else found.p_value
+    if not np.array_equal(p_value, expected.p_value[row], equal_nan=True):
+        what = f"p_value is {p_value}, must be {expected.p_value[row]}"
+        raise Mismatch(agreement.backend, name, what)
+    decision = UNDECIDED if found.anomalous is None else int(found.anomalous)
+    if decision != expected.anomalous[row]:
+        what = f"anomalous is {decision}, must be {expected.anomalous[row]}"
+        raise Mismatch(agreement.backend, name, what)
 
 
 def _seconds(call: Callable[[], Any]) -> float:

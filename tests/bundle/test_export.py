@@ -238,6 +238,13 @@ def test_validate_refuses_what_was_changed(exported, tmp_path):
     (place / card.CARD).write_text(json.dumps(about))
     with pytest.raises(UserError, match=r"^onnxruntime does not agree with JAX on 'image 0 of"):
         validate.validate(place)
+    for key, value in (("p_value", 0.123), ("anomalous", -1)):
+        wrong = {**arrays, key: np.full_like(arrays[key], value)}
+        np.savez(place / card.CHECK, **wrong)
+        about["files"][card.CHECK] = card.identify(place / card.CHECK)
+        (place / card.CARD).write_text(json.dumps(about))
+        with pytest.raises(UserError, match=f"check.npz': {key} is .*, must be {value}"):
+            validate.validate(place)
     wrong = {**arrays, "map": arrays["map"][:, :-1]}
     np.savez(place / card.CHECK, **wrong)
     about["files"][card.CHECK] = card.identify(place / card.CHECK)
