@@ -121,12 +121,13 @@ def _write_graphs(folder: Path, method: str, scorer: Scorer, options: GraphOptio
 
     inputs = stablehlo.shapes(scorer.inputs, options.dynamic)
     try:
-        model = convert(scorer, inputs, ("score", "map"), options.opset)
+        is_half = options.dtype == "float16"  # whose weights fit into 16 bits as they are
+        model = convert(scorer, inputs, ("score", "map"), options.opset, is_half)
     except Exception as error:  # of JAX where a method wants to know the number of images
         hint = "; try --batch=1" * (options.dynamic and not isinstance(error, UserError))
         reason = str(error).partition("\n")[0]
         raise UserError(f"method {method} cannot be exported: {reason}{hint}") from error
-    if options.dtype == "float16":
+    if is_half:
         half.compress(model)
     (folder / card.ONNX).write_bytes(model.SerializeToString(deterministic=True))
     program = stablehlo.serialize(scorer, scorer.inputs, options.dynamic)

@@ -24,6 +24,7 @@ def convert(
     inputs: Mapping[str, jax.ShapeDtypeStruct],
     outputs: Sequence[str],
     opset: int = 18,
+    keep_weights: bool = False,
 ) -> Any:
     """Converts a JAX function to an ``onnx.ModelProto``; the same function gives the same bytes.
 
@@ -35,6 +36,8 @@ def convert(
         all inputs, which becomes a dimension of unknown size with this name.
       outputs: names of what the function returns.
       opset: version of the ONNX operators, at least 18.
+      keep_weights: leaves it to what runs the graph to multiply weights by what follows them, so
+        that they are stored with the values that they have in JAX.
 
     Raises:
       UserError: the function uses a primitive of JAX, or a form of one, that has no rule here; or
@@ -57,7 +60,7 @@ def convert(
     walk = Walk(graph, batch)
     found = walk.run(closed.jaxpr, [walk.known(x) for x in closed.consts], arguments)
     _name_outputs(graph, found, outputs)
-    fold.simplify(graph, outputs)
+    fold.simplify(graph, outputs, keep_weights)
     return _model(graph, arguments, [*zip(outputs, found, strict=True)], batch, opset)
 
 

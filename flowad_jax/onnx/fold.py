@@ -15,10 +15,15 @@ from flowad_jax.onnx.layout import Graph, Node
 from flowad_jax.onnx.net import Net
 
 
-def simplify(graph: Graph, outputs: Sequence[str]) -> None:
-    """Rewrites a graph until nothing changes, and drops nodes without use."""
+def simplify(graph: Graph, outputs: Sequence[str], keep_weights: bool = False) -> None:
+    """Rewrites a graph until nothing changes, and drops nodes without use.
+
+    Without rules that compute other weights if ``keep_weights``.
+    """
     net = Net(graph, outputs)
     rules = [canonical, merge_constants, *fold_linear.RULES, *fold_patterns.RULES]
+    if keep_weights:
+        rules = [rule for rule in rules if rule not in fold_linear.NEW_WEIGHTS]
     changed = True
     while changed:
         changed = False

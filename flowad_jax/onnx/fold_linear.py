@@ -280,3 +280,4 @@ def centre(net: Net, node: Node) -> bool:
 
 
 RULES: list[Rule] = [fold_after, fold_before, fold_order, split_constant, centre]
+NEW_WEIGHTS: list[Rule] = [fold_after, fold_before, centre]
