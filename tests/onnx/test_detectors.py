@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from flowad_jax import lookup
-from flowad_jax.encoders import load
+from flowad_jax.encoders import load, transformer
 from flowad_jax.types import Batch
 from tests.encoders import maps
 from tests.onnx import backends
@@ -20,12 +20,6 @@ TAPS = {
     "vit.vit_tiny": (0, 3),
     "cait.cait_tiny": (0, 3),
 }
-
-
-@pytest.fixture(params=backends.BACKENDS)
-def run(request):
-    pytest.importorskip(request.param)
-    return backends.BACKENDS[request.param]
 
 
 def log_probs(name, **options):
@@ -51,14 +45,15 @@ def log_probs(name, **options):
 
 @pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "dynamic"])
 @pytest.mark.parametrize("name", METHODS)
-def test_a_method_says_the_same(name, dynamic, run):
+def test_a_method_says_the_same(name, dynamic):
     function, arrays = log_probs(name)
+    run = backends.installed()
     backends.assert_same(function, *arrays, dynamic=dynamic, run=run)
 
 
 @pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "dynamic"])
 @pytest.mark.parametrize("name", maps.TINY)
-def test_an_encoder_gives_the_same_maps(name, dynamic, run):
+def test_an_encoder_gives_the_same_maps(name, dynamic):
     encoder = load.load(
         name, "random", taps=TAPS.get(name, (1, 4) if "resnet" not in name else (0, 2))
     )
@@ -67,4 +62,20 @@ def test_an_encoder_gives_the_same_maps(name, dynamic, run):
     def function(image):
         return encoder.apply(encoder.variables, image)
 
+    run = backends.installed()
     backends.assert_same(function, image, dynamic=dynamic, run=run)
+
+
+def test_groups_of_queries_are_written_out(monkeypatch):
+    monkeypatch.setattr(transformer, "ENTRIES", 16 * 3 * 8)  # two groups of 8 queries
+    encoder = load.load("cait.cait_tiny", "random", taps=(1,))
+    image = maps.image(64, 64)
+    model = backends.assert_same(lambda x: encoder.apply(encoder.variables, x), image)
+    assert [node.op_type for node in model.graph.node].count("Softmax") == 4
+
+
+@pytest.mark.parametrize("name", ["msflow", "ssnf"])
+def test_half_precision_is_computed_in_float32(name):
+    """Only what is cast is rounded, so that results differ by some roundings of 2 ** -8."""
+    function, arrays = log_probs(name, compute="bfloat16")
+    backends.assert_same(function, *arrays, run=backends.installed(), tolerance=1e-2)

@@ -228,7 +228,7 @@ def test_a_graph_computes_what_jax_computes(name, dynamic):
 @pytest.mark.parametrize("name", [*CHAINS, "attention", "windows", "axes", "sums"])
 def test_openvino_agrees(name):
     pytest.importorskip("openvino")
-    backends.assert_same((FUNCTIONS | CHAINS)[name], X, run=backends.by_openvino)
+    backends.assert_same((FUNCTIONS | CHAINS)[name], X, run=(backends.by_openvino,))
 
 
 def test_pixels_and_places_are_integers():
@@ -282,6 +282,13 @@ def test_the_same_function_gives_the_same_bytes():
     (given,) = one.graph.input
     assert [d.dim_param or d.dim_value for d in given.type.tensor_type.shape.dim] == ["B", 5, 7, 6]
     assert [x.name for x in one.graph.output] == ["out0", "out1", "out2"]
+
+
+@pytest.mark.parametrize("opset", [18, 21])
+def test_the_version_of_the_operators_is_that_asked_for(opset):
+    model = convert(CHAINS["centred channels"], backends.shapes([X], True), "abc", opset=opset)
+    assert [x.version for x in model.opset_import] == [opset]
+    assert len(backends.by_onnxruntime(model, {"in0": X})) == 3
 
 
 @pytest.mark.parametrize(
