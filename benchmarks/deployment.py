@@ -140,6 +140,7 @@ def measure(workdir: str, options: argparse.Namespace, folder: Path) -> Entry:
         "image_size": config.data.image_size,
         "files": len(files),
         "images": {ONE: 1, MANY: config.eval.batch_size},
+        "checked": [one.record() for one in exported.agreements],
         "bytes": {"checkpoint": exported.checkpoint, **exported.sizes},
         "first_decision_s": first_decisions(workdir, bundle, files[0], options.starts, folder),
     }
@@ -233,15 +234,15 @@ def main() -> None:
     parser.set_defaults(jobs=f"{ONE},{MANY}", compile_jobs=f"{ONE},{MANY}")
     options = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
+    command = shlex.join(["python", "-m", "benchmarks.deployment", *sys.argv[1:]])
     entries = []
     try:
         for workdir in options.workdir.split(","):
             with tempfile.TemporaryDirectory() as folder:
                 entries.append(measure(workdir, options, Path(folder)))
+            if options.output:
+                _common.write(options.output, command=command, runs=entries)
         print(text(entries))
-        if options.output:
-            command = shlex.join(["python", "-m", "benchmarks.deployment", *sys.argv[1:]])
-            _common.write(options.output, command=command, runs=entries)
     except UserError as error:
         parser.fail(error)
 

@@ -51,7 +51,14 @@ def commands():
 
 ALL = sorted(set(commands()))
 OURS = [pair for pair in ALL if re.match(r"flowad |python (-m )?(benchmarks|flowad_jax)", pair[1])]
-SHARED = [ROOT / "flowad_jax/cli/scripts.py", ROOT / "benchmarks/_common.py"]
+SHARED = [
+    ROOT / path
+    for path in (
+        "flowad_jax/cli/scripts.py",
+        "benchmarks/_common.py",
+        "benchmarks/performance/contest.py",
+    )
+]
 
 
 def is_run(command):
