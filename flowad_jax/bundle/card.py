@@ -163,7 +163,7 @@ def describe(
             "image": [one.image.tolist() for one in fitted],
             "peak": [one.peak.tolist() for one in fitted],
         },
-        "threshold": predictor._given,
+        "threshold": predictor.threshold,
         "card": predictor.thresholds,
         "position": predictor.position,
         "min_region": config.eval.min_region,

@@ -14,7 +14,17 @@ from typing import NamedTuple
 import jax
 
 from flowad_jax import files, memory
-from flowad_jax.bundle import archive, card, comparison, half, place, reference, runtime, stablehlo
+from flowad_jax.bundle import (
+    archive,
+    card,
+    comparison,
+    half,
+    place,
+    quantization,
+    reference,
+    runtime,
+    stablehlo,
+)
 from flowad_jax.bundle.card import GraphOptions
 from flowad_jax.bundle.checks import Agreement
 from flowad_jax.bundle.scorer import Scorer
@@ -38,6 +48,7 @@ class Exported(NamedTuple):
       checkpoint: bytes of the checkpoint that it was made of.
       agreements: of every backend.
       checked: what it was checked with, in words.
+      equal: what is the same in all of it.
     """
 
     place: Path
@@ -45,6 +56,7 @@ class Exported(NamedTuple):
     checkpoint: int
     agreements: list[Agreement]
     checked: str
+    equal: str
 
 
 def export(
@@ -85,6 +97,14 @@ def export(
             about = card.describe(predictor, options, _versions())
             card.write(folder, about, [])  # the runtime reads it
         agreements = comparison.compare(folder, predictor, scorer, sample, images)
+        if options.dtype == "int8":
+            images = reference.find_all(predictor)
+            with files.writing(target):
+                quantization.quantize(folder, predictor)
+                card.write(folder, about, [])
+                quantization.recalibrate(folder, about, predictor)
+                card.write(folder, about, [])
+            agreements = quantization.compare(folder, predictor, sample.expected, images)
         with files.writing(target):
             card.write(folder, about, [one.record() for one in agreements])
         sizes = {name: (folder / name).stat().st_size for name in card.files_of(folder)}
@@ -95,6 +115,7 @@ def export(
         _checkpoint_bytes(path, predictor),
         agreements,
         comparison.described(images),
+        "decisions" if options.dtype == "int8" else "decisions, p-values and regions",
     )
 
 
@@ -165,7 +186,7 @@ def shown(exported: Exported) -> str:
         f"  {', '.join(sizes)}",
         f"compared with JAX on {exported.checked}:",
         *(f"  {line}" for line in aligned([HEADS, *rows])),
-        "decisions, p-values and regions are equal; to run it without JAX:",
+        f"{exported.equal} are equal; to run it without JAX:",
         "  pip install onnxruntime pillow numpy",
     ]
     name = printable(exported.place.name)

@@ -38,7 +38,7 @@ def rounded(predictor: Predictor) -> Predictor:
       UserError: the images that were held out are not at hand.
     """
     model, parts = _changed(predictor.model, predictor.parts, lambda x: np.float32(_narrow(x)))
-    held_out, config = predictor._held_out, model.config
+    held_out, config = predictor.held_out, model.config
     if config.eval.calibration != "cross_fast" and any(len(x.fitted.image) for x in parts):
         try:
             if held_out is None:
@@ -52,7 +52,7 @@ def rounded(predictor: Predictor) -> Predictor:
         for number, source in enumerate(sources):
             alone.parts = [parts[number]]
             parts[number] = _fitted(alone, source)
-    found = Predictor(model, parts, predictor._given, held_out)
+    found = Predictor(model, parts, predictor.threshold, held_out)
     _log_moves(predictor.parts, parts)
     return found
 

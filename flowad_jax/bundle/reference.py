@@ -94,11 +94,23 @@ def find(predictor: Predictor) -> Images:
         test = splits.source(predictor.model.config, "test")
         if len(test):
             return Images("test images", [test])
-        if predictor._held_out is not None:
-            return Images("held-out images", predictor._held_out.sources())
+        if predictor.held_out is not None:
+            return Images("held-out images", predictor.held_out.sources())
         return Images("images", [], "the run has none")
     except UserError as error:
         return Images("images", [], str(error))
+
+
+def find_all(predictor: Predictor) -> Images:
+    """Returns the test images of a detector's run and those that were held out."""
+    found = find(predictor)
+    if found.title != "test images" or predictor.held_out is None:
+        return found
+    try:
+        held = predictor.held_out.sources()
+    except UserError:
+        return found
+    return Images("held-out and test images", [*held, *found.sources])
 
 
 def choose(images: Images) -> list[int]:

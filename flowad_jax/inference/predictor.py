@@ -47,6 +47,8 @@ class Predictor:
 
     Attributes:
       model, parts: what scores images.
+      threshold: image score that was given, or None.
+      held_out: what training held out, if that is known.
       name: of the method.
       canvas: what images are brought to.
       filter: Pillow's filter for it.
@@ -66,7 +68,7 @@ class Predictor:
     ):
         """Takes the parts, which `load` finds; several show the means of their scores and maps."""
         self.model, self.parts = model, parts
-        self._given, self._held_out = threshold, held_out
+        self.threshold, self.held_out = threshold, held_out
         self._tiled: tuple[int, Decisions] | None = None  # for images of up to so many tiles
         self._without_tiles = ""  # why there is none
         config, self.canvas = model.config, model.canvas
@@ -172,7 +174,7 @@ class Predictor:
 
         Images that were held out and judged in as many tiles decide; otherwise those of one look.
         """
-        if not (self.thresholds and self._decisions.counts) or self._given is not None:
+        if not (self.thresholds and self._decisions.counts) or self.threshold is not None:
             return self._decisions, None
         if self._tiled is None and not self._without_tiles:
             try:
@@ -195,14 +197,14 @@ class Predictor:
             scores, maps = alone._in_tiles(image, tiles)
             return len(tiles), float(scores.max()), float(maps[0].max())
 
-        if self._held_out is None:
+        if self.held_out is None:
             raise UserError("they are not at hand")
-        found = self._held_out.scores(judge)
+        found = self.held_out.scores(judge)
         fitted = [
             part.fitted._replace(image=image, peak=peak)
             for part, image, peak in zip(self.parts, found.image, found.peak, strict=True)
         ]
-        made = decisions(fitted, self.model.config, self._given)
+        made = decisions(fitted, self.model.config, self.threshold)
         log.info("in tiles: %s", made.card["meaning"])
         return found.most_tiles, made
 

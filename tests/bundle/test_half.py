@@ -42,7 +42,7 @@ def test_every_fold_judges_its_own_images(small):
     predictor = untrained.predictor("msflow", parts=2)
     images = [untrained.images(4, seed) for seed in (1, 2)]
     folds = [Listed(one) for one in images]
-    predictor._held_out = Folds(folds)
+    predictor.held_out = Folds(folds)
     parts = half.rounded(predictor).parts
     assert [len(part.fitted.image) for part in parts] == [4, 4]
     for number, part in enumerate(parts):
