@@ -89,6 +89,8 @@ class HeldOut:
                     bar.update()
         most = max(tiles for one in found for tiles, _, _ in one)
         image, peak = ([np.array([x[k] for x in one]) for one in found] for k in (1, 2))
+        if not all(np.isfinite(x).all() for x in (*image, *peak)):
+            raise UserError("the detector gives NaN or infinite values for them")
         scores = TiledScores(most, image, peak)
         self._write(owner, scores)
         return scores

@@ -83,3 +83,12 @@ def test_an_image_of_more_tiles_is_another_matter(path, pixels):
     (found,) = loading.load(path, false_alarm_rate=0.3).predict([large], tile=True)
     assert found.anomalous is None
     assert "the largest of them has fewer tiles" in found.reason
+
+
+def test_what_is_not_a_number_is_ranked_among_by_nothing(path, files):
+    detector = loading.load(path)
+    with pytest.raises(UserError, match="NaN or infinite values"):
+        detector.held_out.scores(lambda part, image: (1, float("nan"), 0.0))
+    assert not (path / FILE).exists()
+    detector.held_out.scores = lambda judge: missing()
+    assert detector.predict(files[:1], tile=True)[0].anomalous is None
