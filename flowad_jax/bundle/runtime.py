@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from flowad_jax.bundle.flowad_runtime import graph
 from flowad_jax.errors import UserError
 
 ENTRY, PACKAGE = "run.py", "flowad_runtime"
@@ -67,19 +68,12 @@ def load(folder: Path) -> ModuleType:
 
 
 def evaluate(backend: str, model: bytes, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns all outputs of any model by a backend that the runtime has loaded, by name."""
-    if backend == "openvino":
-        import openvino
+    """Returns all outputs of any model by a backend, by name."""
+    import onnx
 
-        core = openvino.Core()
-        settings = {"INFERENCE_PRECISION_HINT": "f32"}
-        found = core.compile_model(core.read_model(model), "CPU", settings)(dict(inputs))
-        return {port.any_name: np.array(values) for port, values in found.items()}
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+    names = [output.name for output in onnx.load_from_string(model).graph.output]
+    found = graph.load(model, backend, 0, "the graph", names)(inputs)
+    return {name: np.array(found[name]) for name in names}
 
 
 def outputs(detector: Any, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """The program in an exported detector: flags, output folder, exit codes, and no JAX."""
 
 import csv
+import ctypes
 import json
 import os
 import signal
@@ -202,6 +203,23 @@ def test_a_signal_ends_the_run_after_its_batch(tmp_path, bundle, monkeypatch, ca
     assert len(lines(tmp_path)) == 4
     assert not summary(tmp_path)["finished"]
     assert "4 of 9 images: 4 normal" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="OpenVINO does it there")
+@pytest.mark.parametrize("backend", stub.BACKENDS)
+def test_signals_keep_their_stack(bundle, backend):
+    """OpenVINO's is too small for Python's handlers where the processor has AMX: they crash."""
+    pytest.importorskip(backend)
+
+    def stack():
+        found = ctypes.create_string_buffer(64)
+        assert ctypes.CDLL(None).sigaltstack(None, found) == 0
+        return found.raw
+
+    before = stack()
+    detector = runtime.Detector(bundle, backend)
+    assert stack() == before
+    del detector
 
 
 class Watching:

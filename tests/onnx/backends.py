@@ -6,6 +6,7 @@ import warnings
 import jax
 import numpy as np
 
+from flowad_jax.bundle.flowad_runtime import graph
 from flowad_jax.onnx.convert import convert
 
 TOLERANCE = 1e-5  # of the largest value: float32, summed in another order
@@ -24,16 +25,12 @@ def by_onnxruntime(model, inputs):
 
 
 def by_openvino(model, inputs):
+    names = [output.name for output in model.graph.output]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its import asks the system about itself in a fork
-        import openvino
-
-    core = openvino.Core()
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    read = core.read_model(model.SerializeToString())
-    compiled = core.compile_model(read, "CPU", settings)
-    found = compiled({compiled.input(name): array for name, array in inputs.items()})
-    return [found[output] for output in compiled.outputs]
+        run = graph.load(model.SerializeToString(), "openvino", 1, "it", names)
+    found = run(inputs)
+    return [found[name] for name in names]
 
 
 def installed():

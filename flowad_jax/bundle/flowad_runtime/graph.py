@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -35,13 +37,32 @@ def with_openvino(model: bytes, threads: int, names: Sequence[str]) -> Graph:
     settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     if threads:
         settings["INFERENCE_NUM_THREADS"] = str(threads)
-    compiled = core.compile_model(core.read_model(model), "CPU", settings)
+    with own_signal_stack():
+        compiled = core.compile_model(core.read_model(model), "CPU", settings)
 
     def run(inputs: Arrays) -> Arrays:
         found = compiled(dict(inputs))
         return {name: found[name] for name in names}
 
     return run
+
+
+@contextlib.contextmanager
+def own_signal_stack() -> Iterator[None]:
+    """Keeps the stack on which this thread handles signals.
+
+    OpenVINO puts one in its place that is too small for the handlers of Python, so that Ctrl-C
+    would end in a crash (Linux, on processors with AMX).
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    library, before = ctypes.CDLL(None), ctypes.create_string_buffer(64)  # more than a stack_t
+    library.sigaltstack(None, before)
+    try:
+        yield
+    finally:
+        library.sigaltstack(before, None)
 
 
 BACKENDS = {"onnxruntime": with_onnxruntime, "openvino": with_openvino}
