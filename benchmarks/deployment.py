@@ -92,14 +92,14 @@ def _predictor(name: str, workdir: str, bundle: str, given: Given) -> Predict:
 
 def _with_torch(name: str, workdir: str, given: Given) -> Predict:
     """JAX's side, but the likelihood maps are computed by PyTorch, for nothing but the time."""
+    kind, *words = name.split()
+    if kind != "torch":
+        raise LookupError(f"no side '{name}'")
     import jax
 
     from benchmarks.performance.torch_side import TorchSide
     from flowad_jax.inference import loading
 
-    kind, *words = name.split()
-    if kind != "torch":
-        raise LookupError(f"no side '{name}'")
     predictor = loading.load(workdir)
     model, of_jax = predictor.model, predictor.log_probs
     network = TorchSide(model.config, given, words)
