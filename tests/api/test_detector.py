@@ -128,7 +128,8 @@ def test_a_saved_detector_is_the_same_without_its_images(detector, files, tmp_pa
     strict = flowad_jax.load(detector.workdir, false_alarm_rate=0.5)
     strict.save(tmp_path / "saved")
     names = {path.name for path in (tmp_path / "saved").iterdir()}
-    assert names == {"config.json", "checkpoints"}
+    # Another test may have judged images of the shared run in tiles.
+    assert names - {"tiled_calibration.json"} == {"config.json", "checkpoints"}
     loaded = flowad_jax.load(tmp_path / "saved")
     assert loaded.thresholds == strict.thresholds
     assert loaded.predict(files[4]).score == detector.predict(files[4]).score
