@@ -106,11 +106,9 @@ class _Comparison:
                 try:
                     checks.compare(agreement, names[row], one, other, self._scales, limit)
                 except Mismatch as mismatch:
-                    raise self._explained(mismatch, self._inputs(image)) from None
-
-    def _inputs(self, image: ImageLike) -> dict[str, np.ndarray]:
-        loaded = self._predictor.load_image(image)
-        return reference.of(self._predictor, [loaded]).inputs()
+                    raise self._explained(
+                        mismatch, reference.graph_inputs(self._predictor, image)
+                    ) from None
 
     def _explained(self, mismatch: Mismatch, inputs: dict[str, np.ndarray]) -> UserError:
         """Adds the first stage that is not the same."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flowad_jax.bundle import card, runtime
+from flowad_jax.bundle import card, reference, runtime
 from flowad_jax.bundle.checks import Agreement, Scales
 from flowad_jax.bundle.reference import Images, Reference
 from flowad_jax.data.subset import Subset, evenly_spaced
@@ -48,11 +48,7 @@ def _of_training(predictor: Predictor) -> Images:
 def _inputs(predictor: Predictor, images: Images) -> Iterator[dict[str, np.ndarray]]:
     """Yields what a graph is given, image by image."""
     for index in range(len(images)):
-        loaded = predictor.load_image(images[index])
-        given = {"image": loaded.resized[None]}
-        if predictor.canvas.fit == "pad":
-            given["place"] = np.array([predictor.canvas.place(loaded.size)], np.int32)
-        yield given
+        yield reference.graph_inputs(predictor, images[index])
 
 
 def _quantized(path: Path, inputs: Iterator[Mapping[str, np.ndarray]]) -> bytes:
@@ -128,20 +124,22 @@ def compare(
         why = images.reason or "training held no images out (data.holdout=0)"
         raise UserError(f"--dtype=int8 needs decisions to compare, and there are none: {why}")
     module, scales = runtime.load(folder), Scales.of(card.read(folder), given)
-    expected = [predictor.predict([images[index]])[0] for index in range(len(images))]
-    found = []
-    for name, version in runtime.installed().items():
-        agreement = Agreement(name, version, exact=False)
-        detector, changed = module.Detector(folder, backend=name), 0
-        for index, one in enumerate(expected):
-            other = detector.predict(images[index])
-            agreement.add(images.names()[index], one, other, scales)
-            changed += one.anomalous != other.anomalous
-        if changed:
+    judges = [
+        (Agreement(name, version, exact=False), module.Detector(folder, backend=name))
+        for name, version in runtime.installed().items()
+    ]
+    changed = dict.fromkeys(runtime.installed(), 0)
+    for index, image in enumerate(images.names()):  # one at a time: each comes with its map
+        expected = predictor.predict([images[index]])[0]
+        for agreement, detector in judges:
+            found = detector.predict(images[index])
+            agreement.add(image, expected, found, scales)
+            changed[agreement.backend] += expected.anomalous != found.anomalous
+    for agreement, _ in judges:
+        if count := changed[agreement.backend]:
             raise UserError(
-                f"--dtype=int8: {changed} of {len(images)} decisions change with {name}, scores "
-                f"by up to {agreement.score:.2g} of the largest of a normal image: export with "
-                "--dtype=float32; nothing was written"
+                f"--dtype=int8: {count} of {len(images)} decisions change with "
+                f"{agreement.backend}, scores by up to {agreement.score:.2g} of the largest of a "
+                "normal image: export with --dtype=float32; nothing was written"
             )
-        found.append(agreement)
-    return found
+    return [agreement for agreement, _ in judges]

@@ -16,7 +16,7 @@ from flowad_jax.errors import UserError
 from flowad_jax.evaluation.padding import hide_padding
 from flowad_jax.evaluation.scores import mean_scores
 from flowad_jax.inference.prediction import LoadedImage
-from flowad_jax.inference.predictor import Predictor
+from flowad_jax.inference.predictor import ImageLike, Predictor
 from flowad_jax.types import Scores
 
 CHECKED = 4  # images that a bundle brings along
@@ -155,6 +155,15 @@ def scores(predictor: Predictor, images: Sequence[LoadedImage]) -> list[Scores]:
     sizes = [one.size for one in images]
     found = predictor.log_probs(_pixels(images))
     return predictor._scores([hide_padding(part, predictor.canvas, sizes) for part in found])
+
+
+def graph_inputs(predictor: Predictor, image: ImageLike) -> dict[str, np.ndarray]:
+    """What a graph is given for one image: its pixels on the canvas, and its place if padded."""
+    loaded = predictor.load_image(image)
+    given = {"image": loaded.resized[None]}
+    if predictor.canvas.fit == "pad":
+        given["place"] = np.array([predictor.canvas.place(loaded.size)], np.int32)
+    return given
 
 
 def in_batches(predictor: Predictor, images: Sequence[LoadedImage]) -> Reference:
