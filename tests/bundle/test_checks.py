@@ -51,7 +51,7 @@ def test_what_is_equal_up_to_rounding_is_measured():
     assert agreement.images == 1
     assert agreement.score == pytest.approx(4e-6)
     assert agreement.map == pytest.approx(1e-4 / 11, rel=0.02)
-    assert f"{agreement.record()['score']}" == "1e-05"  # it is of rounding, which may come otherwise
+    assert f"{agreement.record()['score']}" == "1e-05"
     agreement.exact = False
     assert agreement.record()["score"] == 4e-6
     assert compare(prediction(score=np.nan), prediction(score=np.nan)).score == 0
