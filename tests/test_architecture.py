@@ -13,6 +13,7 @@ PACKAGE = ROOT / "flowad_jax"
 LAYERS = (
     {
         "errors",
+        "flowad_runtime",
         "canvas",
         "annotations",
         "arguments",
@@ -105,7 +106,7 @@ def test_imports_point_downwards(file):
 
 def test_the_runtime_of_exported_detectors_does_without_the_package():
     """It has no own names at the top, is copied as it is, and needs no more than it says."""
-    runtime = PACKAGE / "bundle" / "flowad_runtime"
+    runtime = PACKAGE / "flowad_runtime"
     known = {*sys.stdlib_module_names, "numpy", "PIL", "onnxruntime", "openvino"}
     for file in [PACKAGE / "bundle" / "run.py", *runtime.glob("*.py")]:
         relative = {"flowad_runtime", *(other.stem for other in runtime.glob("*.py"))}
@@ -162,7 +163,7 @@ def test_only_one_module_makes_configs_of_what_is_stored():
 def test_json_of_others_is_read_by_one_module():
     """These read what has no fixed shape, or what may be damaged without a word."""
     others = {"outputs.py", "config_schema.py", "lock.py", "output_lines.py"}
-    runtime = PACKAGE / "bundle" / "flowad_runtime"  # which does without the package
+    runtime = PACKAGE / "flowad_runtime"  # which does without the package
     files = [file for file in FILES if not file.is_relative_to(runtime)]
     users = {file.name for file in files if {"json.loads", "json.load"} & calls(file)}
     assert users == others | {"schema.py"}

@@ -10,8 +10,8 @@ import numpy as np
 from ml_collections import config_dict
 
 from benchmarks.performance.jobs import Given, HostSide, Job, arrays
-from flowad_jax.bundle.flowad_runtime import graph
 from flowad_jax.detector.model import build_model
+from flowad_jax.flowad_runtime import graph
 from flowad_jax.onnx.convert import convert
 from flowad_jax.training.optimizer import fresh_state
 from flowad_jax.types import Batch

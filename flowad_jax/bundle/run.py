@@ -24,7 +24,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 if __package__:  # in flowad_jax, where it is copied from
-    from .flowad_runtime import Detector, Prediction, Region, UserError, program
+    from ..flowad_runtime import Detector, Prediction, Region, UserError, program
 else:
     sys.path.append(str(HERE))  # python -I leaves it out
     from flowad_runtime import (  # type: ignore[no-redef]

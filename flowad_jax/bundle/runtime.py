@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from flowad_jax.bundle.flowad_runtime import graph
+from flowad_jax import flowad_runtime
 from flowad_jax.errors import UserError
+from flowad_jax.flowad_runtime import graph
 
 ENTRY, PACKAGE = "run.py", "flowad_runtime"
-HERE = Path(__file__).parent  # where both lie, to be copied into bundles as they are
+# Both are copied into bundles as they are.
+SOURCES = Path(__file__).parent / ENTRY, Path(flowad_runtime.__file__).parent
 BACKENDS = ("onnxruntime", "openvino")
 INSTALL = "pip install 'flowad_jax[onnx]'"
 
@@ -42,9 +44,10 @@ def require(*names: str) -> None:
 
 def copy(folder: Path) -> None:
     """Copies the runtime into a bundle."""
-    shutil.copyfile(HERE / ENTRY, folder / ENTRY)
+    entry, package = SOURCES
+    shutil.copyfile(entry, folder / ENTRY)
     (folder / PACKAGE).mkdir()
-    for file in sorted((HERE / PACKAGE).glob("*.py")):
+    for file in sorted(package.glob("*.py")):
         shutil.copyfile(file, folder / PACKAGE / file.name)
 
 

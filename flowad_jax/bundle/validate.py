@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowad_jax.bundle import card, checks, flowad_runtime, runtime
+from flowad_jax import flowad_runtime
+from flowad_jax.bundle import card, checks, runtime
 from flowad_jax.bundle.checks import Agreement, Mismatch, Scales
-from flowad_jax.bundle.flowad_runtime.detector import Loaded
 from flowad_jax.bundle.reference import UNDECIDED, Reference
 from flowad_jax.errors import UserError
+from flowad_jax.flowad_runtime.detector import Loaded
 from flowad_jax.weights.layout import aligned
 
 _REPEATS = 7

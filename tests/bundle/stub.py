@@ -3,14 +3,12 @@
 import functools
 import hashlib
 import json
-import shutil
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from flowad_jax.bundle import run
+from flowad_jax.bundle.runtime import copy
 from flowad_jax.canvas import Canvas
 from flowad_jax.evaluation.decisions import Decisions
 from flowad_jax.inference.predictor import Predictor
@@ -101,9 +99,7 @@ def write(folder, graph=None, change=None, runtime=False, **options):
     (folder / "model.onnx").write_bytes(graph)
     (folder / "detector.json").write_text(json.dumps(about))
     if runtime:
-        source = Path(run.__file__).parent
-        shutil.copy(source / "run.py", folder)
-        shutil.copytree(source / "flowad_runtime", folder / "flowad_runtime")
+        copy(folder)
     return folder
 
 

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from flowad_jax.bundle import card, flowad_runtime
+from flowad_jax import flowad_runtime
+from flowad_jax.bundle import card
 from flowad_jax.bundle.card import GraphOptions
 from flowad_jax.errors import UserError
 from tests.bundle import untrained

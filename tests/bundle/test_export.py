@@ -12,7 +12,8 @@ import pytest
 from jax import export as jax_export
 from onnx import numpy_helper
 
-from flowad_jax.bundle import card, comparison, export, flowad_runtime, runtime, validate
+from flowad_jax import flowad_runtime
+from flowad_jax.bundle import card, comparison, export, runtime, validate
 from flowad_jax.bundle.card import GraphOptions
 from flowad_jax.bundle.scorer import Scorer
 from flowad_jax.errors import UserError

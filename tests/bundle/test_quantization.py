@@ -5,8 +5,8 @@ import shutil
 import onnx
 import pytest
 
-from flowad_jax import schema
-from flowad_jax.bundle import card, export, flowad_runtime, quantization, reference, validate
+from flowad_jax import flowad_runtime, schema
+from flowad_jax.bundle import card, export, quantization, reference, validate
 from flowad_jax.bundle.card import GraphOptions
 from flowad_jax.errors import UserError
 

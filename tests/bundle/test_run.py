@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flowad_jax.bundle.flowad_runtime import program
+from flowad_jax.flowad_runtime import program
 from flowad_jax.inference import job
 from flowad_jax.inference.pictures import heatmap
 from tests.bundle import stub

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from flowad_jax import canvas
-from flowad_jax.bundle.flowad_runtime import decisions, errors, regions
-from flowad_jax.bundle.flowad_runtime.canvas import Box
 from flowad_jax.bundle.run import Detector
 from flowad_jax.evaluation.decisions import Decisions
+from flowad_jax.flowad_runtime import decisions, errors, regions
+from flowad_jax.flowad_runtime.canvas import Box
 from flowad_jax.inference import regions as package
 from tests.bundle import stub
 from tests.data.image_files import picture

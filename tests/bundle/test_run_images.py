@@ -8,12 +8,12 @@ import pytest
 import tifffile
 from PIL import Image
 
-from flowad_jax.bundle.flowad_runtime import canvas, errors, images
 from flowad_jax.canvas import Canvas
 from flowad_jax.data import image_file, pixels
 from flowad_jax.data import images as package
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation.mask_resolution import at_image
+from flowad_jax.flowad_runtime import canvas, errors, images
 from tests.data import image_files, test_images
 from tests.data.test_large_tiff import WRITERS
 

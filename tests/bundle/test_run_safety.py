@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 import pytest
 
-from flowad_jax.bundle.flowad_runtime import card as cards
 from flowad_jax.bundle.run import Detector, UserError
+from flowad_jax.flowad_runtime import card as cards
 from tests.bundle import stub
 from tests.data.image_files import picture
 

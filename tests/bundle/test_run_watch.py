@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from flowad_jax.bundle.flowad_runtime import detector as runtime
+from flowad_jax.flowad_runtime import detector as runtime
 from tests.bundle import stub
 from tests.bundle.test_run import run, table
 from tests.inference.stub import lines, picture, summary

@@ -5,7 +5,7 @@ import importlib.util
 import jax
 import numpy as np
 
-from flowad_jax.bundle.flowad_runtime import graph
+from flowad_jax.flowad_runtime import graph
 from flowad_jax.onnx.convert import convert
 
 TOLERANCE = 1e-5  # of the largest value: float32, summed in another order
