@@ -10,9 +10,22 @@ from ml_collections import config_dict
 
 from flowad_jax.settings.sections import section
 
-_SCHEDULES = {"msflow": "schedules.msflow", "ssnf": "schedules.ssnf"}
+_SCHEDULES = {
+    "fastflow": "schedules.constant",
+    "msflow": "schedules.msflow",
+    "ssnf": "schedules.ssnf",
+}
 _ANOMALIES = {"sanflow": "mixture", "ssnf": "nsa"}
 _PUBLISHED: dict[str, dict[str, Any]] = {
+    "fastflow": {
+        "data.rotation_degrees": 0.0,
+        "encoder.strides": (4, 8, 16),
+        "train.epochs": 500,
+        "train.learning_rate": 1e-3,
+        "train.weight_decay": 1e-5,
+        "train.eval_every": 10,
+        "train.checkpoint_every": 10,
+    },
     "msflow": {
         "data.image_size": 512,
         "data.rotation_degrees": 0.0,
@@ -58,7 +71,7 @@ def base(
     """Returns the complete recipe of a method on a data set, with the method's published values.
 
     Args:
-      method: cflow, sanflow, msflow, ssnf or another one of `flowad_jax.methods`.
+      method: cflow, sanflow, msflow, ssnf, fastflow or another one of `flowad_jax.methods`.
       data: name of the data set.
       anomalies: kind of synthesis, nsa, cutpaste or mixture; "" for none, None for the method's
         own.

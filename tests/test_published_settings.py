@@ -55,6 +55,30 @@ CFLOW = ALL | {
     "train.schedule.decay_rate": 0.1,
     "eval.scoring": "transductive",
 }
+FASTFLOW = ALL | {
+    "data.image_size": 256,
+    "data.rotation_degrees": 0.0,
+    "data.sharpen": 0.0,
+    "data.drop_last": True,
+    "data.norm": "encoder",
+    "encoder.strides": (4, 8, 16),
+    "encoder.pool": None,
+    "encoder.padding": "zeros",
+    "synthesis.name": None,
+    "method.blocks": 8,
+    "method.ratio": 1.0,
+    "method.conv3x3_only": False,
+    "method.layer_norm": True,
+    "method.clamp": 2.0,
+    "train.epochs": 500,
+    "train.batch_size": 32,
+    "train.learning_rate": 1e-3,
+    "train.weight_decay": 1e-5,
+    "train.decay": "l2",
+    "train.clip_norm": None,
+    "train.schedule.name": "schedules.constant",
+    "eval.scoring": "per_image",
+}
 SANFLOW = CFLOW | {
     "data.rotation_degrees": 0.0,
     "synthesis.name": "mixture",
@@ -203,6 +227,8 @@ PUBLISHED = {
         "train.batch_size": 16,
         "train.schedule.milestones": (0.7, 0.9),
     },
+    "fastflow_mvtec_wide_resnet50_2": FASTFLOW,
+    "fastflow_mvtec_resnet18": FASTFLOW | {"method.conv3x3_only": True},
     **dict.fromkeys(("ssnf_mvtec_cait_m48", "ssnf_btad_cait_m48", "ssnf_dagm_cait_m48"), SSNF),
 }
 
@@ -212,6 +238,7 @@ UNPUBLISHED = {
     "sanflow": {"method.name", "method.mask_share"},
     "msflow": {"method.name"},
     "ssnf": {"method.name", "method.compute"},
+    "fastflow": {"method.name"},
 }
 
 

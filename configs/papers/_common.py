@@ -47,6 +47,15 @@ def msflow(data: str, category: str | None, *, later: bool = False) -> config_di
     return config
 
 
+def fastflow(encoder: str) -> config_dict.ConfigDict:
+    """FastFlow on MVTec AD as its two public implementations run it, with their scoring."""
+    config = _published("fastflow", "mvtec", "bottle", encoder)
+    config.encoder.padding = "zeros"
+    config.data.drop_last = True
+    config.eval.scoring = "per_image"
+    return config
+
+
 def ssnf(data: str, category: str) -> config_dict.ConfigDict:
     """SSNF with the encoder, the synthesis and the scoring of the authors' code."""
     config = _published("ssnf", data, category, "cait.cait_m48_448")

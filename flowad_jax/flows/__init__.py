@@ -7,12 +7,12 @@ import jax.numpy as jnp
 
 from flowad_jax.errors import UserError
 from flowad_jax.flows.coupling import Clamp, CouplingBlock
-from flowad_jax.flows.flow import Flow
+from flowad_jax.flows.flow import Flow, NormalizedFlow
 from flowad_jax.flows.fusion import FusionFlow
 from flowad_jax.flows.multiscale import MultiScaleFlow
 from flowad_jax.flows.position import position_code
 from flowad_jax.flows.residual_net import ResidualNet, block_layouts
-from flowad_jax.flows.subnets import MLP, ConvNet
+from flowad_jax.flows.subnets import MLP, ConvNet, PlainConvNet
 
 
 def cflow_decoder(
@@ -39,6 +39,27 @@ def cflow_decoder(
     """
     chain = (CouplingBlock(channels, MLP, clamp or Clamp(), permutation) for _ in range(blocks))
     return Flow(tuple(chain))
+
+
+def fastflow_flow(
+    channels: int,
+    blocks: int = 8,
+    ratio: float = 1.0,
+    conv3x3_only: bool = False,
+    clamp: Clamp | None = None,
+) -> Flow:
+    """Returns the flow of FastFlow: coupling blocks on maps, whose nets convolve.
+
+    Args:
+      channels: C of the maps.
+      blocks: length of the chain (published: 8, for transformers 20).
+      ratio: channels inside a net for one of its input (published: 1, for transformers 0.16).
+      conv3x3_only: if not, every second net convolves 1 x 1 (published, but for ResNet-18).
+      clamp: bound on the log-scale (published: 2.0 with FrEIA 0.2's convention).
+    """
+    sizes = [3 if conv3x3_only or index % 2 == 0 else 1 for index in range(blocks)]
+    nets = (partial(PlainConvNet, size=size, ratio=ratio) for size in sizes)
+    return Flow(tuple(CouplingBlock(channels, net, clamp or Clamp(2.0), "hard") for net in nets))
 
 
 def ssnf_flow(
@@ -87,8 +108,11 @@ __all__ = [
     "Flow",
     "FusionFlow",
     "MultiScaleFlow",
+    "NormalizedFlow",
+    "PlainConvNet",
     "ResidualNet",
     "cflow_decoder",
+    "fastflow_flow",
     "position_code",
     "ssnf_flow",
 ]

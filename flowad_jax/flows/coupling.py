@@ -1,4 +1,4 @@
-"""The all-in-one coupling block of FrEIA, which all four detectors are built from."""
+"""The all-in-one coupling block of FrEIA, which all detectors are built from."""
 
 import math
 from collections.abc import Callable

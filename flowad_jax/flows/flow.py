@@ -89,3 +89,33 @@ class Flow(nn.Module):
         if self.scope is None:
             raise UserError("bind the flow to its variables first: flow.bind(variables)")
         return self
+
+
+class NormalizedFlow(nn.Module):
+    """A flow on maps behind a trained LayerNorm over channels and positions (FastFlow).
+
+    The LayerNorm is no part of the flow: it has no inverse, and no log-determinant is counted.
+
+    Attributes:
+      flow: what follows.
+      layer_norm: False leaves the normalisation out.
+    """
+
+    flow: Flow
+    layer_norm: bool = True
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B H W C"]
+    ) -> tuple[Float[Array, "B H W C"], Float[Array, " B"]]:
+        """Maps feature maps to latents, with the log-determinants of the flow."""
+        if self.layer_norm:
+            axes = (-3, -2, -1)
+            x = nn.LayerNorm(
+                epsilon=1e-5,
+                use_fast_variance=False,
+                reduction_axes=axes,
+                feature_axes=axes,
+                name="norm",
+            )(x)
+        return self.flow(x)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from flowad_jax.flows import permutation
-from flowad_jax.flows.subnets import Conv3x3, layer_norm
+from flowad_jax.flows.subnets import SameConv, layer_norm
 from flowad_jax.ops import arrays
 
 Maps = tuple[Float[Array, "B h w C"], ...]  # of every scale, the smallest last
@@ -33,7 +33,7 @@ class FusionFlow(nn.Module):
     Attributes:
       channels: C_l of every scale, at least 2 each, odd or even.
       clamp: alpha, the bound on the log-scale.
-      compute: dtype of the convolutions, see `Conv3x3`.
+      compute: dtype of the convolutions, see `SameConv`.
     """
 
     channels: tuple[int, ...]
@@ -108,7 +108,7 @@ class CrossScaleNet(nn.Module):
 
     Attributes:
       features: channels to predict for every scale.
-      compute: dtype of the convolutions, see `Conv3x3`.
+      compute: dtype of the convolutions, see `SameConv`.
     """
 
     features: tuple[int, ...]
@@ -120,13 +120,13 @@ class CrossScaleNet(nn.Module):
         # The scales see each other through a bottleneck; each gets a message, which is not < 0.
         small = [arrays.adaptive_average_pool(x, maps[-1].shape[1:3]) for x in maps]
         widths = [x.shape[-1] for x in maps]
-        x = Conv3x3(max(1, sum(widths) // 4), self.compute, name="squeeze")(*small)
+        x = SameConv(max(1, sum(widths) // 4), self.compute, name="squeeze")(*small)
         x = nn.relu(layer_norm(name="norm")(x))
-        x = nn.relu(Conv3x3(sum(widths), self.compute, name="expand")(x))
+        x = nn.relu(SameConv(sum(widths), self.compute, name="expand")(x))
         messages = jnp.split(x, [sum(widths[:scale]) for scale in range(1, len(widths))], axis=-1)
         predicted = []
         for scale, (x, message) in enumerate(zip(maps, messages, strict=True)):
             x, width = x + arrays.upsample(message, x.shape[1:3]), self.features[scale]
-            s = Conv3x3(width, self.compute, name=f"s{scale}")(x)
-            predicted.append((s, Conv3x3(width, self.compute, name=f"t{scale}")(x)))
+            s = SameConv(width, self.compute, name=f"s{scale}")(x)
+            predicted.append((s, SameConv(width, self.compute, name=f"t{scale}")(x)))
         return predicted

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from flowad_jax.errors import UserError
-from flowad_jax.flows.subnets import Conv3x3, torch_bias, torch_kernel
+from flowad_jax.flows.subnets import SameConv, torch_bias, torch_kernel
 from flowad_jax.lookup import check_choice
 from flowad_jax.ops.convolution import Conv
 
@@ -132,7 +132,7 @@ class ResidualNet(nn.Module):
         return self._pointwise(x, self.features, "expand")
 
     def _convolution(self, x: Array) -> Array:
-        x = Conv3x3(self.hidden, self.compute, name="conv")(x)
+        x = SameConv(self.hidden, self.compute, name="conv")(x)
         drop_channels = nn.Dropout(self.drop, broadcast_dims=(1, 2), name="drop")
         return drop_channels(x, deterministic=not self.has_rng("dropout"))
 

@@ -53,8 +53,8 @@ class MLP(nn.Module):
         return nn.Dense(features, kernel_init=torch_kernel, bias_init=torch_bias(fan_in), name=name)
 
 
-class Conv3x3(nn.Module):
-    """A 3x3 convolution with bias over the channels of several maps side by side.
+class SameConv(nn.Module):
+    """A convolution with bias and zeros at the border over the channels of several maps.
 
     Each map meets its own slice of the kernel, and the results are added: the same sum as over the
     concatenated channels, but a map that all images share is convolved once.
@@ -62,23 +62,26 @@ class Conv3x3(nn.Module):
     Attributes:
       features: number of output channels.
       compute: dtype of the products, e.g. bfloat16; None for that of the maps.
+      size: side of the kernel, odd.
     """
 
     features: int
     compute: jnp.dtype | None = None
+    size: int = 3
 
     @nn.compact
     def __call__(self, *maps: Float[Array, "_ H W _"]) -> Float[Array, "B H W features"]:
         """Convolves maps (B or 1, H, W, C_i); returns the dtype of the first."""
         widths = [x.shape[-1] for x in maps]
-        total, fan_in = sum(widths), 9 * sum(widths)
-        kernel = self.param("kernel", torch_kernel, (3, 3, total, self.features))
-        bias = self.param("bias", torch_bias(fan_in), (self.features,))
+        total, border = sum(widths), self.size // 2
+        shape = (self.size, self.size, total, self.features)
+        kernel = self.param("kernel", torch_kernel, shape)
+        bias = self.param("bias", torch_bias(self.size**2 * total), (self.features,))
         dtype = self.compute or maps[0].dtype
         out, start = bias, 0
         for x, width in zip(maps, widths, strict=True):
             weights = kernel[:, :, start : start + width].astype(dtype)
-            product = convolve(x.astype(dtype), weights, (1, 1), ((1, 1), (1, 1)))
+            product = convolve(x.astype(dtype), weights, (1, 1), 2 * ((border, border),))
             out, start = out + product.astype(maps[0].dtype), start + width
         return out
 
@@ -104,6 +107,28 @@ class ConvNet(nn.Module):
         """Predicts from maps and a condition that is one for all images or one for each."""
         maps = (x,) if cond is None else (x, cond)
         width = sum(part.shape[-1] for part in maps)
-        x = Conv3x3(width, self.compute, name="hidden")(*maps)
+        x = SameConv(width, self.compute, name="hidden")(*maps)
         x = nn.relu(layer_norm(name="norm")(x))
-        return Conv3x3(self.features, self.compute, name="out")(x)
+        return SameConv(self.features, self.compute, name="out")(x)
+
+
+class PlainConvNet(nn.Module):
+    """Convolution, ReLU, convolution (FastFlow, section 3.2).
+
+    Attributes:
+      features: number of output channels.
+      size: side of the kernels.
+      ratio: channels inside for one of the input.
+    """
+
+    features: int
+    size: int = 3
+    ratio: float = 1.0
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B H W C"], cond: None = None
+    ) -> Float[Array, "B H W features"]:
+        """Predicts from maps; there is no condition."""
+        hidden = SameConv(int(self.ratio * x.shape[-1]), size=self.size, name="hidden")(x)
+        return SameConv(self.features, size=self.size, name="out")(nn.relu(hidden))

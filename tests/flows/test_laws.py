@@ -20,6 +20,7 @@ from flowad_jax.flows import (
     FusionFlow,
     MultiScaleFlow,
     cflow_decoder,
+    fastflow_flow,
     permutation,
     ssnf_flow,
 )
@@ -64,6 +65,10 @@ FLOWS = {
     ),
     "ssnf attention, dropped": Case(
         partial(ssnf_flow, 4, 1, hidden=6, heads=1, layout="attn"), (*MAP, 4), dropout=8
+    ),
+    "fastflow": Case(partial(fastflow_flow, 6, 3), (*MAP, 6)),
+    "fastflow odd, narrow": Case(
+        partial(fastflow_flow, 5, 2, ratio=0.5, conv3x3_only=True), (*MAP, 5)
     ),
     "fusion odd": Case(
         partial(FusionFlow, (9, 11, 7), clamp=0.7), ((3, 2, 9), (2, 2, 11), (2, 1, 7))

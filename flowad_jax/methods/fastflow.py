@@ -1,0 +1,147 @@
+"""FastFlow: one convolutional flow per scale on maps that a trained LayerNorm has evened out.
+
+Yu, Zheng, Wang, Li, Wu, Zhao, Wu: "FastFlow: Unsupervised Anomaly Detection and Localization via 2D
+Normalizing Flows", 2021, with what the two public implementations add, which agree: the LayerNorm
+and the form of the scores. Read from top to bottom: flows, loss, likelihood maps, scores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from flowad_jax.flows import Clamp, NormalizedFlow, fastflow_flow
+from flowad_jax.flows.coupling import CLAMPS
+from flowad_jax.lookup import check_choice
+from flowad_jax.methods import common
+from flowad_jax.methods.common import require
+from flowad_jax.ops import arrays
+from flowad_jax.types import Aux, Batch, Calibration, Method, Phase, Scores, Tree
+
+TINY = {"blocks": 2}  # options that tests use
+
+
+def build(
+    blocks: int = 8,
+    ratio: float = 1.0,
+    conv3x3_only: bool = False,
+    layer_norm: bool = True,
+    clamp: float = 2.0,
+    clamp_kind: str = "tanh",
+) -> Method:
+    """Assembles FastFlow; the defaults are the settings for Wide-ResNet-50-2.
+
+    Args:
+      blocks: coupling blocks per scale.
+      ratio: channels inside a block's network for one of its input (transformers: 0.16).
+      conv3x3_only: whether all blocks convolve 3 x 3 (ResNet-18); if not, every second one 1 x 1.
+      layer_norm: whether a trained LayerNorm over channels and positions comes first (ResNets).
+      clamp: bound alpha of the log-scales.
+      clamp_kind: of the coupling blocks: ``"tanh"`` (FrEIA 0.2) or ``"tanh_ratio"`` (FrEIA since
+        August 2023).
+
+    Raises:
+      UserError: an option has a value that does not exist.
+    """
+    check_choice("method.clamp_kind", clamp_kind, CLAMPS)
+    require(blocks >= 1, "blocks", blocks, "every scale needs at least 1 block")
+    require(0 < ratio < math.inf, "ratio", ratio, "must be above 0")
+    bound = Clamp(clamp, clamp_kind)
+    chain = partial(
+        fastflow_flow, blocks=blocks, ratio=ratio, conv3x3_only=conv3x3_only, clamp=bound
+    )
+    flows = _Flows(lambda channels: NormalizedFlow(chain(channels), layer_norm))
+    return Method(
+        init=flows.init,
+        phases=flows.phases,
+        log_probs=flows.log_probs,
+        calibrate=calibrate,
+        aggregate=aggregate,
+        published="per_image",
+    )
+
+
+@dataclass(frozen=True)
+class _Flows:
+    """The flows of all scales, their loss and what they say about feature maps."""
+
+    flow: Callable[[int], nn.Module]  # of so many channels
+
+    def init(self, rng: jax.Array, batch: Batch) -> dict[str, Tree]:
+        """Draws parameters and channel orders; of the maps only the shapes matter."""
+        return common.init_flows(
+            lambda key, x: self.flow(x.shape[-1]).init(key, x[:1]), rng, batch.maps
+        )
+
+    def latents(
+        self, variables: Mapping[str, Tree], maps: Sequence[Float[Array, "B h w C"]]
+    ) -> list[Any]:
+        """Pairs of latents (B, h, w, C) and log-determinants (B,) of all scales."""
+        return [
+            self.flow(x.shape[-1]).apply(common.of_scale(variables, scale), x)
+            for scale, x in enumerate(maps)
+        ]
+
+    def phases(self, buffers: Tree, batch: Batch, rng: jax.Array) -> tuple[Phase, ...]:
+        """One gradient step on all flows at once."""
+        del rng
+
+        def loss_fn(params: Tree, updated: Tree, minibatch: Tree) -> tuple[jax.Array, Aux]:
+            found = self.latents({"params": params, "buffers": buffers}, minibatch["maps"])
+            # As in the reference: summed over the dimensions, without the constant of the normal.
+            nll = sum(0.5 * jnp.sum(z**2, axis=(1, 2, 3)) - log_det for z, log_det in found)
+            loss = jnp.sum(minibatch["weight"] * nll) / jnp.sum(minibatch["weight"])
+            return loss, Aux(updated, {})
+
+        minibatch = {"maps": batch.maps, "weight": batch.weight}
+        dimensions = sum(math.prod(x.shape[1:]) for x in batch.maps)
+        always = jnp.ones((), bool)
+        return (common.single_step(tuple(buffers), loss_fn, minibatch, always, dimensions),)
+
+    def log_probs(
+        self, variables: Mapping[str, Tree], batch: Batch
+    ) -> tuple[Float[Array, "B h w"], ...]:
+        """Minus half the mean square of the latents of every scale, without log-determinants."""
+        found = self.latents(variables, batch.maps)
+        return tuple(-0.5 * jnp.mean(z**2, axis=-1) for z, _ in found)
+
+
+def calibrate(
+    log_probs: Sequence[Float[np.ndarray, "N h w"]], image_size: tuple[int, int]
+) -> Calibration:
+    """Finds the largest mean likelihood of normal images, above which nothing is anomalous."""
+    largest = max(_likelihood(maps, image_size).max() for maps in common.by_image(log_probs))
+    return Calibration(common.scale_max(log_probs), np.float64(largest))
+
+
+def aggregate(
+    log_probs: Sequence[Float[np.ndarray, "N h w"]],
+    image_size: tuple[int, int],
+    calibration: Calibration | None = None,
+) -> Scores:
+    """Turns likelihood maps into scores, image by image.
+
+    A map is minus the mean over scales of ``exp(-|z|^2 / (2 C))``; calibrated it counts from the
+    largest value of normal images, which changes no order. An image scores as its worst pixel.
+    """
+    xp = arrays.namespace(log_probs[0])
+    highest = 0.0 if calibration is None else calibration.map_max
+    pixel = [highest - _likelihood(maps, image_size) for maps in common.by_image(log_probs)]
+    return Scores(xp.stack([x.max() for x in pixel]), xp.stack(pixel))
+
+
+def _likelihood(
+    maps: Sequence[Float[np.ndarray, "1 h w"]], image_size: tuple[int, int]
+) -> Float[np.ndarray, "H W"]:
+    exp = arrays.namespace(maps[0]).exp
+    total: Any = sum(arrays.resize_half_pixel(exp(values), image_size)[0] for values in maps)
+    return total / len(maps)
