@@ -87,6 +87,14 @@ def define_flags() -> None:
         "If all images were judged, exit with 3 if one is anomalous, else with 4 if one is "
         "undecided.",
     )
+    flags.DEFINE_float(
+        "drift_alpha",
+        0.01,
+        "Largest probability of ever raising a false alarm about drift: about images being "
+        "no longer like the held-out normal ones; 0 to leave it out. Images count in the order in "
+        "which they are judged.",
+        lower_bound=0.0,
+    )
     flags.register_validator(
         "save", lambda names: set(names) <= set(KINDS), f"it takes {', '.join(KINDS)}"
     )
@@ -112,6 +120,7 @@ def job() -> None:
         fail_on_anomaly=given.fail_on_anomaly,
         allow_import=given.allow_import,
         batch_size=given.batch_size,
+        drift_alpha=given.drift_alpha,
     )
     if code := inference_job.run(args):
         raise SystemExit(code)

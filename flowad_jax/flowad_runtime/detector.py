@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from . import card as cards
-from . import decisions, graph, regions
+from . import decisions, drift, graph, regions
 from .canvas import Canvas, rgb
 from .errors import UserError, printable, reason
 from .images import DecodedFile, to_pixels
@@ -40,6 +40,8 @@ class Prediction:
       decided_by: what it rests on, a ``"promise"`` about false alarms, an ``"estimate"`` of them,
         or a ``"threshold"`` that was given.
       path: the file, as it was given; None for an image that is no file.
+      scores: by every part of the detector; `score` is their mean.
+      brightness, sharpness: of the image on the canvas, see `drift.look`.
     """
 
     score: float
@@ -50,6 +52,9 @@ class Prediction:
     reason: str | None = None
     decided_by: str | None = None
     path: str | None = None
+    scores: tuple[float, ...] = ()
+    brightness: float | None = None
+    sharpness: float | None = None
 
     def describe(self) -> str:
         """Verdict, score and p-value in a few words; an estimate is called one."""
@@ -82,6 +87,7 @@ class Detector:
       batch_size: most images that are computed at once.
       thresholds: what decides: the calibration card of the run, or one made of its scores where
         another rate or threshold is asked for; empty if nothing decides.
+      normal: scores of the held-out normal images by every part.
     """
 
     def __init__(
@@ -114,7 +120,7 @@ class Detector:
         self.batch_size: int = card["batch"]["most"] if card["batch"]["dynamic"] else 1
         self._most = None if card["batch"]["dynamic"] else 1
         self._position, self._min_region = card["position"], card["min_region"]
-        self._normal: list[np.ndarray] = calibration["image"]
+        self.normal: list[np.ndarray] = calibration["image"]
         self.thresholds: dict[str, Any] = card["card"]
         if false_alarm_rate is not None or threshold is not None:
             rate = calibration["false_alarm_rate"] if false_alarm_rate is None else false_alarm_rate
@@ -212,7 +218,7 @@ class Detector:
             scores, maps = found["score"], found["map"]
         except Exception as error:  # each backend has exceptions of its own
             raise UserError(f"{self._path} fails: {reason(error)}") from error
-        wanted = ((len(image), len(self._normal)), (len(image), *self.canvas[:2]))
+        wanted = ((len(image), len(self.normal)), (len(image), *self.canvas[:2]))
         if (scores.shape, maps.shape) != wanted or {scores.dtype, maps.dtype} != {np.dtype("f4")}:
             raise UserError(f"{self._path} returns {scores.shape} and {maps.shape}, not {wanted}")
         return scores, maps
@@ -220,10 +226,12 @@ class Detector:
     def _decide(self, image: Loaded, scores: np.ndarray, values: np.ndarray) -> Prediction:
         """Says what follows from the scores of an image and its map on the canvas."""
         score = float(scores.mean(dtype=np.float64))
+        looks = drift.look(image.pixels, self.canvas.place(image.size))
+        beside = tuple(map(float, scores)), *looks
         whole, card = self.canvas.at_image(values, image.size), self.thresholds
         if not card:
-            return Prediction(score, None, None, whole, (), NO_HOLDOUT, None, image.path)
-        p, why, anomalous = decisions.p_value(scores, self._normal), None, None
+            return Prediction(score, None, None, whole, (), NO_HOLDOUT, None, image.path, *beside)
+        p, why, anomalous = decisions.p_value(scores, self.normal), None, None
         if card["image"] is None and card["decided_by"] == "estimate":
             rate = f"{100 * card['false_alarm_rate']:.3g} %"
             why = f"a single held-out image allows no estimate of {rate} false alarms"
@@ -236,7 +244,7 @@ class Detector:
             seen, least = self.canvas.seen(image.size), self._least_area(image.size)
             found = regions.find(whole, card["pixel"], seen, least, bool(anomalous))
         by = None if why else card["decided_by"]
-        return Prediction(score, p, anomalous, whole, found, why, by, image.path)
+        return Prediction(score, p, anomalous, whole, found, why, by, image.path, *beside)
 
     def _least_area(self, size: tuple[int, int]) -> float:
         """Pixels of the smallest region of an image (H, W) that is reported."""

@@ -23,6 +23,7 @@ import numpy as np
 
 from . import pictures
 from .detector import Prediction
+from .drift import Drift
 from .errors import UserError, printable
 
 SUMMARY, LINES, TABLE = "summary.json", "predictions.jsonl", "predictions.csv"
@@ -92,6 +93,7 @@ class Output:
       lines: of an earlier call, which are continued.
       counts: of the lines: ``anomalous``, ``normal``, ``undecided``, ``unreadable``.
       shows_images: whether pictures are written that show the image itself.
+      drift: the statistic of the images in the order of their lines; None if it is not asked for.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Output:
         thresholds: Mapping[str, Any],
         save: Collection[str] = tuple(FOLDERS),
         map_format: str = "tiff",
+        drift: Drift | None = None,
     ) -> None:
         """Begins in an empty folder, or continues what passed `check`.
 
@@ -110,6 +113,7 @@ class Output:
           thresholds: its calibration card; may be empty.
           save: kinds of pictures to write, of `FOLDERS`.
           map_format: ``"tiff"`` or ``"npy"``.
+          drift: that nothing was added to.
 
         Raises:
           UserError: another detector wrote there.
@@ -127,6 +131,9 @@ class Output:
         content = (folder / LINES).read_bytes() if (folder / LINES).exists() else b""
         self.lines = [x for x in map(_parse, content.split(b"\n")) if x and "path" in x]
         self.counts = Counter(map(_verdict, self.lines))
+        self.drift = drift
+        for line in self.lines:
+            self._follow(line)
         self.shows_images = "overlay" in save
         self.write_summary()  # from here on the folder counts as an output
         whole = "".join(json.dumps(line) + "\n" for line in self.lines)  # none is cut off
@@ -164,6 +171,9 @@ class Output:
                 **({"reason": found.reason} if found.reason else {}),
                 "regions": [region._asdict() for region in found.regions],
                 **self._write_pictures(path, found, pixels),
+                **({"scores": found.scores} if len(found.scores) > 1 else {}),
+                "brightness": found.brightness,
+                "sharpness": found.sharpness,
                 "width": width,
                 "height": height,
                 "seconds": round(seconds, 4),
@@ -173,6 +183,11 @@ class Output:
             with open(self._folder / name, "ab") as file:
                 file.write(_encode(text))
         self.counts[_verdict(line)] += 1
+        self._follow(line)
+
+    def _follow(self, line: Line) -> None:
+        if self.drift:
+            self.drift.add_line(line)
 
     def write_summary(self, skipped: Sequence[str] = (), finished: bool = False) -> None:
         """Writes the summary of the lines so far; the last one with what was skipped."""
@@ -184,6 +199,7 @@ class Output:
             **{verdict: self.counts[verdict] for verdict in verdicts},
             "skipped": {"count": len(skipped), "first": skipped[:NAMED]},
             "colour_scale": self._high and {"low": 0.0, "high": self._high},
+            **({"drift": self.drift.record()} if self.drift else {}),
             "finished": finished,
         }
         text = json.dumps(values, indent=2) + "\n"

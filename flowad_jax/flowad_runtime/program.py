@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from . import inputs, output
 from .detector import READERS, Detector, Loaded, Prediction
+from .drift import Drift
 from .errors import UserError, printable
 from .graph import BACKENDS
 from .inputs import State, Watcher
@@ -63,6 +64,8 @@ def parse(help: str, words: Sequence[str] | None) -> argparse.Namespace:
         "between."))  # fmt: skip
     add("--patience", type=_number(float, 0), default=60.0, help=(
         "Seconds for which --watch tries a file again that cannot be read."))  # fmt: skip
+    add("--drift_alpha", type=_number(float, 0), default=0.01, metavar="ALPHA", help=(
+        "Largest probability of ever raising a false alarm about drift; 0 for none."))  # fmt: skip
     add("--fail_on_anomaly", action="store_true", help=(
         "Exit with 3 if an image is anomalous, else with 4 if one is undecided."))  # fmt: skip
     return parser.parse_args(words)
@@ -114,7 +117,8 @@ def judge(bundle: Path, args: argparse.Namespace) -> int:
     detector.batch_size = args.batch_size or detector.batch_size
     about = {"method": detector.name, "graph": detector.sha256}
     with output.owning(folder), receiving() as signals:
-        out = Output(folder, about, detector.thresholds, args.save, args.map_format)
+        drift = Drift(detector.normal, args.drift_alpha) if args.drift_alpha else None
+        out = Output(folder, about, detector.thresholds, args.save, args.map_format, drift)
         job, before = Job(detector, out, signals, watcher), out.counts.copy()
         if watcher:
             watcher.settle_all(out.lines)
@@ -132,6 +136,8 @@ def judge(bundle: Path, args: argparse.Namespace) -> int:
     if found.skipped:
         some = ", ".join(map(str, itertools.islice(found.skipped.values(), output.NAMED)))
         print(f"{len(found.skipped)} skipped, which are no images: {printable(some)}")
+    if drift and counts:
+        print(drift.describe())
     if stopped:
         return 128 + stopped
     if counts["unreadable"]:
@@ -230,3 +236,6 @@ class Job:
             print(f"error: {printable(found)}", file=sys.stderr)
         elif self._watcher:
             print(f"{printable(str(path))}: {found.describe()}", flush=True)
+            drift = self._output.drift
+            if drift and drift.alarm and drift.alarm.number == drift.images:
+                print(drift.describe(), file=sys.stderr)

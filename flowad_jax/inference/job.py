@@ -23,6 +23,7 @@ from flowad_jax.data.images import depth_advice, open_windows, read_image
 from flowad_jax.data.inputs import identify
 from flowad_jax.data.prefetch import map_in_threads
 from flowad_jax.errors import UserError, printable
+from flowad_jax.flowad_runtime.drift import Drift
 from flowad_jax.inference import loading, outputs, watch
 from flowad_jax.inference.output_paths import FOLDERS
 from flowad_jax.inference.outputs import NAMED, Output, PredictedImage
@@ -55,6 +56,7 @@ class PredictArgs:
     fail_on_anomaly: bool = False
     allow_import: Collection[str] = ()
     batch_size: int | None = None
+    drift_alpha: float = 0.01
 
 
 def run(args: PredictArgs) -> int:
@@ -80,10 +82,14 @@ def run(args: PredictArgs) -> int:
         args.workdir, args.false_alarm_rate, args.allow_import, args.batch_size, args.threshold
     )
     about = {"workdir": os.path.realpath(args.workdir), "method": detector.name}
+    drift = None
+    if args.drift_alpha and not args.tile:  # tiled images have scores of another kind
+        drift = Drift(detector.normal, args.drift_alpha)
     with lock.owning(folder), Signals() as signals:
         previous = outputs.read_existing(folder)
         output = Output(
-            folder, previous, about, detector.thresholds, args.save, args.map_format, args.watch
+            *(folder, previous, about, detector.thresholds, args.save, args.map_format),
+            *(args.watch, drift),
         )
         before = output.counts.copy()
         if args.watch:
@@ -104,6 +110,8 @@ def run(args: PredictArgs) -> int:
         names = [printable(str(path)) for path in found.skipped.values()]
         more = ", ..." if len(names) > NAMED else ""
         print(f"{len(names)} skipped, which are no images: {', '.join(names[:NAMED])}{more}")
+    if drift and judged:
+        print(drift.describe())
     if stopped:
         return 128 + stopped
     if judged["unreadable"]:
@@ -233,6 +241,8 @@ class PredictionJob:
     def _write(self, images: Sequence[PredictedImage]) -> None:
         if not images:
             return
+        drift = self._output.drift
+        was_calm = drift is not None and not drift.alarm
         self._output.add(images)
         for image in images:
             if self._watcher and image.prediction:
@@ -242,6 +252,8 @@ class PredictionJob:
                 self._watcher.settle(image.file)
             if image.error:
                 tqdm.write(f"error: {printable(image.error)}", file=sys.stderr)
+        if self._watcher and drift and was_calm and drift.alarm:
+            print(drift.describe(), file=sys.stderr, flush=True)
 
 
 def _judge_each(

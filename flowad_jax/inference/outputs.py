@@ -21,6 +21,7 @@ import numpy as np
 from flowad_jax import files, schema
 from flowad_jax.data.inputs import Identity
 from flowad_jax.errors import UserError, printable
+from flowad_jax.flowad_runtime.drift import Drift
 from flowad_jax.inference import output_lines, pictures
 from flowad_jax.inference.output_lines import LINES, SUMMARY, Line
 from flowad_jax.inference.output_paths import FOLDERS, OutputPaths
@@ -102,6 +103,7 @@ class Output:
       counts: of the lines: ``anomalous``, ``normal``, ``undecided``, ``unreadable``.
       shows_images: whether pictures are written that show the image itself.
       replaces: whether an earlier output is there, which stays until `finish`.
+      drift: the statistic of the images in the order of their lines; None if it is not asked for.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class Output:
         save: Collection[str] = tuple(FOLDERS),
         map_format: str = MAP_FORMATS[0],
         keep: bool = False,
+        drift: Drift | None = None,
     ):
         """Takes over a new or empty folder, or the output of an earlier call.
 
@@ -124,6 +127,7 @@ class Output:
           save: kinds of pictures to write, of `FOLDERS`.
           map_format: one of `MAP_FORMATS`.
           keep: add to what an earlier call wrote, which `finish` replaces otherwise.
+          drift: that nothing was added to.
 
         Raises:
           UserError: the folder cannot be written, or is to be kept but holds predictions of
@@ -136,6 +140,8 @@ class Output:
             self._check_same(kept.summary)
         self._scale = pictures.scale_of(thresholds) or kept.summary.get("colour_scale")
         self.counts = Counter(map(_verdict, kept.lines))
+        self.drift = drift
+        self._follow(kept.lines)
         suffixes = {"heatmap": ".png", "overlay": ".png", "map": f".{map_format}"}
         self._paths = OutputPaths(folder, {kind: suffixes[kind] for kind in save}, kept.lines)
         self.shows_images = "overlay" in save
@@ -152,9 +158,15 @@ class Output:
             self._scale = pictures.scale_to(max(float(values.max()) for values in maps))
         lines = [self._line(image) for image in images]
         output_lines.append(self._target, lines)
+        self._follow(lines)
         self.counts.update(map(_verdict, lines))
         if not self.replaces:
             self._write_summary()
+
+    def _follow(self, lines: Sequence[Line]) -> None:
+        for line in lines:
+            if self.drift:
+                self.drift.add_line(line)
 
     def finish(self, skipped: Collection[Path] = (), finished: bool = True) -> None:
         """Writes the last summary; what is finished takes the place of an earlier output.
@@ -187,6 +199,7 @@ class Output:
             **{verdict: self.counts[verdict] for verdict in _VERDICTS},
             "skipped": {"count": len(skipped), "first": [*map(str, skipped)][:NAMED]},
             "colour_scale": self._scale,
+            **({"drift": self.drift.record()} if self.drift else {}),
             "finished": finished,
         }
         files.write_text(self._target / SUMMARY, json.dumps(values, indent=2) + "\n")
@@ -205,6 +218,9 @@ class Output:
             **({} if found.reason is None else {"reason": found.reason}),
             "regions": [region._asdict() for region in found.regions],
             **self._write_pictures(str(image.path), found, image.pixels),
+            **({"scores": found.scores} if len(found.scores) > 1 else {}),
+            "brightness": found.brightness,
+            "sharpness": found.sharpness,
             "width": width,
             "height": height,
             "seconds": round(image.seconds, 4),

@@ -51,6 +51,9 @@ class Prediction:
       shown: for `overlay`.
       decided_by: what the decision rests on, a ``"promise"`` about false alarms, an ``"estimate"``
         of them, or a ``"threshold"`` that was given.
+      scores: by every part of the detector; `score` is their mean.
+      brightness, sharpness: of the image on the canvas, see `flowad_runtime.drift.look`; None of
+        images in tiles.
     """
 
     score: float
@@ -62,6 +65,9 @@ class Prediction:
     path: str | None = None
     shown: Shown | None = None
     decided_by: str | None = None
+    scores: tuple[float, ...] = ()
+    brightness: float | None = None
+    sharpness: float | None = None
 
     def overlay(self) -> Image.Image:
         """Draws the heat map and the regions over the image, and the verdict and colours below it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import logging
 import math
@@ -31,6 +32,7 @@ from flowad_jax.evaluation.decisions import GIVEN, Decisions
 from flowad_jax.evaluation.mask_resolution import at_image
 from flowad_jax.evaluation.padding import hide_padding
 from flowad_jax.evaluation.scores import mean_scores
+from flowad_jax.flowad_runtime import drift
 from flowad_jax.inference import regions, tiling
 from flowad_jax.inference.held_out import HeldOut
 from flowad_jax.inference.prediction import LoadedImage, Prediction
@@ -47,6 +49,7 @@ class Predictor:
 
     Attributes:
       model, parts: what scores images.
+      normal: (n,) scores of the held-out normal images, by every part.
       threshold: image score that was given, or None.
       held_out: what training held out, if that is known.
       name: of the method.
@@ -68,6 +71,7 @@ class Predictor:
     ):
         """Takes the parts, which `load` finds; several show the means of their scores and maps."""
         self.model, self.parts = model, parts
+        self.normal = [part.fitted.image for part in parts]
         self.threshold, self.held_out = threshold, held_out
         self._tiled: tuple[int, Decisions] | None = None  # for images of up to so many tiles
         self._without_tiles = ""  # why there is none
@@ -151,7 +155,12 @@ class Predictor:
             p_value = None if p_values is None else float(p_values[row])
             seen, place = self.canvas.seen(image.size), self.canvas.place(image.size)
             zoom = (seen.height * seen.width) / (place.height * place.width)
-            yield self._prediction(scores.image[row], p_value, anomaly_map, None, seen, zoom)
+            prediction = self._prediction(scores.image[row], p_value, anomaly_map, None, seen, zoom)
+            brightness, sharpness = drift.look(image.resized, place)
+            by_part = tuple(float(one.image[row]) for one in found)
+            yield dataclasses.replace(
+                prediction, scores=by_part, brightness=brightness, sharpness=sharpness
+            )
 
     def judge_tiled(self, image: np.ndarray | Windows) -> Prediction:
         """Judges an image (H, W, 3) uint8, or a file of which parts are read, in tiles.

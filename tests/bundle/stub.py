@@ -116,6 +116,7 @@ class Bright(Predictor):
     def __init__(self, card, rate=None, threshold=None):
         image, calibration = card["image"], card["calibration"]
         folds = [[np.array(x) for x in calibration[name]] for name in ("image", "peak")]
+        self.normal = folds[0]
         rate = calibration["false_alarm_rate"] if rate is None else rate
         self._decisions = Decisions(*folds, rate, calibration["kind"], threshold)
         self.thresholds, self._logged = self._decisions.card, set()

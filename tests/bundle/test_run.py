@@ -61,6 +61,8 @@ def test_the_same_lines_as_the_package(tmp_path, bundle, monkeypatch):
     for key in ("images", "anomalous", "normal", "unreadable", "undecided", "skipped", "finished"):
         assert found[key] == about[key]
     assert found["calibration"] == about["calibration"]
+    assert found["drift"] == about["drift"]
+    assert found["drift"]["images"] == 2
     assert found["colour_scale"]["high"] == about["colour_scale"]["high"]
 
 

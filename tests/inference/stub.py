@@ -21,6 +21,7 @@ class Bright(Predictor):
 
     def __init__(self, thresholds=CARD, white=65535):
         self.thresholds, self.white, self.batches, self.tiled = thresholds, white, [], []
+        self.normal = [np.linspace(0.1, 0.5, 9)]
 
     def judge(self, images):
         self.batches.append(len(images))
@@ -35,9 +36,10 @@ class Bright(Predictor):
         values = (image.mean(-1) / 255).astype(np.float32)
         score = float(values.max())
         if not self.thresholds:
-            return Prediction(score, None, None, values, ())
+            return Prediction(score, None, None, values, (), scores=(score,))
         found = regions.find(values, 0.5)
-        return Prediction(score, 0.1 if score > 0.5 else 1.0, score > 0.5, values, found)
+        p_value = 0.1 if score > 0.5 else 1.0
+        return Prediction(score, p_value, score > 0.5, values, found, scores=(score,))
 
 
 def use(monkeypatch, detector):
