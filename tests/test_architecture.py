@@ -37,8 +37,8 @@ LAYERS = (
     {"features", "evaluation"},
     {"detector", "report"},
     {"training", "inference"},
-    {"sweep", "conversion", "bundle"},
-    {"api", "doctor"},
+    {"sweep", "conversion", "bundle", "feedback"},
+    {"api", "doctor", "serve"},
     {"cli", "__main__"},
 )
 APART = (
@@ -46,7 +46,7 @@ APART = (
     {"features", "evaluation"},
     {"detector", "report"},
     {"training", "inference"},
-    {"sweep", "conversion", "bundle"},
+    {"sweep", "conversion", "bundle", "feedback"},
 )
 # What a part must not import although it is lower, or foreign packages it has to do without.
 FORBIDDEN = {
