@@ -18,6 +18,7 @@ COMMANDS = {
     "predict": ("flowad_jax.cli.predict", "judge new images: anomalous or not, and where"),
     "eval": ("flowad_jax.cli.eval", "score a trained run again on its test images"),
     "export": ("flowad_jax.cli.export", "write a detector that runs without JAX; check one"),
+    "serve": ("flowad_jax.cli.serve", "judge images over HTTP, with a live page"),
     "recipes": ("flowad_jax.cli.recipes", "list the recipes that come along, or copy one out"),
     "doctor": ("flowad_jax.doctor.__main__", "say what is wrong with installation, data or a run"),
     "data": ("flowad_jax.data.__main__", "list data sets; prepare one with TFDS"),

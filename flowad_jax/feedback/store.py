@@ -30,6 +30,7 @@ CREATE TABLE verdicts (
   id INTEGER PRIMARY KEY AUTOINCREMENT, judgement INTEGER NOT NULL REFERENCES judgements (id),
   verdict TEXT NOT NULL CHECK (verdict IN ('good', 'defect')), time REAL NOT NULL);
 CREATE INDEX verdicts_by_judgement ON verdicts (judgement);
+CREATE INDEX judgements_by_image ON judgements (image);
 CREATE TABLE resets (
   id INTEGER PRIMARY KEY AUTOINCREMENT, detector TEXT NOT NULL, after INTEGER NOT NULL,
   time REAL NOT NULL);
@@ -209,6 +210,12 @@ class FeedbackStore:
         with self._explained():
             found = [_row(x) for x in self._file.execute(command, (after, detector, limit))]
         return found[::-1] if newest else found
+
+    def has(self, detector: str, image: str, name: str) -> bool:
+        """Whether a detector has judged this file under this name."""
+        command = "SELECT 1 FROM judgements WHERE image = ? AND detector = ? AND name = ? LIMIT 1"
+        with self._explained():
+            return self._file.execute(command, (image, detector, name)).fetchone() is not None
 
     def add_reset(self, detector: str) -> None:
         """Notes that the drift statistic of a detector starts anew."""

@@ -87,7 +87,9 @@ class Detector:
       batch_size: most images that are computed at once.
       thresholds: what decides: the calibration card of the run, or one made of its scores where
         another rate or threshold is asked for; empty if nothing decides.
-      normal: scores of the held-out normal images by every part.
+      normal, peaks: scores of the held-out normal images by every part, and the largest values of
+        their maps.
+      kind: of calibration.
     """
 
     def __init__(
@@ -121,6 +123,8 @@ class Detector:
         self._most = None if card["batch"]["dynamic"] else 1
         self._position, self._min_region = card["position"], card["min_region"]
         self.normal: list[np.ndarray] = calibration["image"]
+        self.peaks: list[np.ndarray] = calibration["peak"]
+        self.kind: str = calibration["kind"]
         self.thresholds: dict[str, Any] = card["card"]
         if false_alarm_rate is not None or threshold is not None:
             rate = calibration["false_alarm_rate"] if false_alarm_rate is None else false_alarm_rate

@@ -1,0 +1,1 @@
+"""A service that judges images over HTTP, with a live page."""
