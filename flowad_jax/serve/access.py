@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from flowad_jax.serve import logs
 from flowad_jax.serve.metrics import Metrics
@@ -17,9 +19,9 @@ from flowad_jax.serve.metrics import Metrics
 OPEN = ("/healthz", "/readyz")  # what needs no token, as do the files of the page
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Scope]]
+Send = Callable[[Scope], Awaitable[None]]
 
 
 class Limits(NamedTuple):
@@ -39,12 +41,12 @@ class Limits(NamedTuple):
 
 
 class Refusal(Exception):
-    """A request is not answered: status, reason for the metrics, and one line."""
+    """A request is not answered: a status and one line."""
 
-    def __init__(self, status: int, reason: str, message: str):
-        """Keeps all three."""
+    def __init__(self, status: int, message: str):
+        """Keeps both."""
         super().__init__(message)
-        self.status, self.reason = status, reason
+        self.status = status
 
 
 class Guard:
@@ -62,7 +64,7 @@ class Guard:
             return
         started, status, request = time.perf_counter(), [0], uuid.uuid4().hex[:12]
 
-        async def answer(message: dict[str, Any]) -> None:
+        async def send_on(message: Scope) -> None:
             if message["type"] == "http.response.start":
                 status[0] = message["status"]
                 message["headers"] = [
@@ -74,11 +76,9 @@ class Guard:
 
         try:
             self._check(scope)
-            await self._app(scope, self._limited(receive), answer)
-        except Refusal as refusal:
-            self._metrics.refused.labels(refusal.reason).inc()
-            if not status[0]:
-                await _refuse(answer, refusal)
+            await self._app(scope, self._limited(receive), send_on)
+        except Refusal as refusal:  # others are raised while a body is read, see `answer`
+            await refused(refusal)(scope, receive, send_on)
         finally:
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "other")
@@ -99,15 +99,15 @@ class Guard:
         }
         host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
         if self._limits.hosts and host not in self._limits.hosts:
-            raise Refusal(403, "host", f"this service is not called '{host}'")
+            raise self._refusal(403, "host", f"this service is not called '{host}'")
         origin = headers.get("origin")
         is_other = origin is not None and urlsplit(origin).netloc != headers.get("host")
         if is_other or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-            raise Refusal(403, "origin", "requests of other sites are refused")
+            raise self._refusal(403, "origin", "requests of other sites are refused")
         if self._limits.token is not None and scope["path"] not in self._open:
             given = headers.get("authorization", "").removeprefix("Bearer ").strip()
             if not hmac.compare_digest(given.encode(), self._limits.token.encode()):
-                raise Refusal(401, "token", "a token is needed: Authorization: Bearer TOKEN")
+                raise self._refusal(401, "token", "a token is needed: Authorization: Bearer TOKEN")
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._limits.max_bytes:
             raise self._too_large()
@@ -116,15 +116,15 @@ class Guard:
         """Counts bytes and seconds until the body is there."""
         seen, end, is_whole = 0, time.monotonic() + self._limits.timeout, False
 
-        async def limited() -> dict[str, Any]:
+        async def limited() -> Scope:
             nonlocal seen, is_whole
             if is_whole:
                 return await receive()
             try:
                 message = await asyncio.wait_for(receive(), max(0.0, end - time.monotonic()))
             except TimeoutError:
-                seconds = f"{self._limits.timeout:g}"
-                raise Refusal(408, "slow", f"the body took more than {seconds} seconds") from None
+                what = f"the body took more than {self._limits.timeout:g} seconds"
+                raise self._refusal(408, "slow", what) from None
             seen += len(message.get("body", b""))
             if seen > self._limits.max_bytes:
                 raise self._too_large()
@@ -134,18 +134,22 @@ class Guard:
         return limited
 
     def _too_large(self) -> Refusal:
-        most = f"{self._limits.max_bytes:,}"
-        return Refusal(413, "bytes", f"the body has more than {most} bytes: send fewer images")
+        what = f"the body has more than {self._limits.max_bytes:,} bytes: send fewer images"
+        return self._refusal(413, "bytes", what)
+
+    def _refusal(self, status: int, reason: str, message: str) -> Refusal:
+        self._metrics.refused.labels(reason).inc()
+        return Refusal(status, message)
 
 
-async def _refuse(send: Send, refusal: Refusal) -> None:
-    body = json.dumps({"error": str(refusal)}).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),  # what is left of the body is not read
-    ]
+def refused(refusal: Refusal) -> JSONResponse:
+    """The answer to a request that is refused; what is left of its body is not read."""
+    headers = {"connection": "close"}
     if refusal.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+        headers["www-authenticate"] = "Bearer"
+    return JSONResponse({"error": str(refusal)}, refusal.status, headers)
+
+
+async def answer(request: Request, error: Any) -> JSONResponse:
+    """The same as a handler of exceptions."""
+    return refused(error)

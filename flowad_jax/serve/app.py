@@ -15,8 +15,8 @@ from fastapi.responses import FileResponse, Response
 from starlette.exceptions import HTTPException
 
 from flowad_jax.errors import UserError, printable
-from flowad_jax.serve import answers, errors, logs, uploads
-from flowad_jax.serve.access import Guard, Limits
+from flowad_jax.serve import access, answers, errors, logs, uploads
+from flowad_jax.serve.access import Guard, Limits, Refusal
 from flowad_jax.serve.answers import Error
 from flowad_jax.serve.batches import Busy
 from flowad_jax.serve.errors import WHY
@@ -84,6 +84,7 @@ def create(
     )
     app.state.is_ready, app.state.served = False, served
     app.add_exception_handler(RequestValidationError, errors.invalid)
+    app.add_exception_handler(Refusal, access.answer)
     app.add_exception_handler(HTTPException, errors.of_http)
     app.add_exception_handler(Exception, errors.bug)
     _add_state(app, served, metrics)

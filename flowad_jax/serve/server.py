@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -67,6 +68,9 @@ def run(paths: Sequence[str], serve: ServeOptions, options: ServerOptions) -> No
 
     hosts = LOOPBACK if options.host in LOOPBACK else ()
     limits = Limits(options.max_bytes, options.timeout, options.token, hosts)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # uvicorn ends in order, and then would have the signal do what it did before.
+        signal.signal(number, lambda *_: None)
     uvicorn.run(
         app.create(served, limits, metrics, start, end),
         host=options.host,
