@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowad_jax.errors import UserError
-from flowad_jax.flowad_runtime import Detector, Prediction, decisions, pictures
+from flowad_jax.evaluation.decisions import Decisions
+from flowad_jax.flowad_runtime import Detector, Prediction, pictures
 from flowad_jax.flowad_runtime import UserError as RuntimeUserError
 from flowad_jax.flowad_runtime import canvas as runtime_canvas
 from flowad_jax.flowad_runtime.images import DecodedFile
@@ -71,7 +72,7 @@ class Judge:
 
     def card(self, rate: float) -> dict[str, Any]:
         """What would decide at another false-alarm rate; raises if that is no rate."""
-        return decisions.make_card(self.normal, self.peaks, rate, self.calibration, None)
+        return Decisions(self.normal, self.peaks, rate, self.calibration).card
 
     def picture(self, kind: str, path: Path, found: Prediction) -> bytes:
         """Draws ``"overlay"`` or ``"heatmap"`` of a judged file, as PNG."""
