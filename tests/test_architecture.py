@@ -38,6 +38,7 @@ LAYERS = (
     {"detector", "report"},
     {"training", "inference"},
     {"sweep", "conversion", "bundle", "feedback"},
+    {"recalibration"},
     {"api", "doctor", "serve"},
     {"cli", "__main__"},
 )

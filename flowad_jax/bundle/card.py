@@ -21,6 +21,7 @@ from flowad_jax.version import __version__
 
 CARD, ONNX, STABLEHLO = "detector.json", "model.onnx", "model.stablehlo"
 CHECK, RUNTIME = "check.npz", "run.py"
+TRAINING = "training_images.txt"  # a line for every image: train or holdout, and its checksum
 NEEDED = (ONNX, STABLEHLO, CHECK, RUNTIME)
 FORMAT = 1
 WRITTEN_BY = "flowad export"
@@ -107,6 +108,18 @@ SCHEMA = schema.table(
             )
         ),
         "files": schema.table(dict.fromkeys(NEEDED, _FILE), others=_FILE),
+    },
+    {
+        "recalibrated": schema.table(
+            {
+                "from": schema.TEXT,
+                "when": schema.TEXT,
+                "images": _COUNT,
+                "source": _one_of("images", "feedback"),
+                "replaced": schema.BOOLEAN,
+            },
+            others=False,
+        )
     },
     others=False,
 )

@@ -94,6 +94,7 @@ def export(
             archive.save_arrays(folder / card.CHECK, sample.expected.arrays())
             _write_graphs(folder, predictor.name, scorer, options)
             runtime.copy(folder)
+            (folder / card.TRAINING).write_text(_training_images(workdir, predictor))
             about = card.describe(predictor, options, _versions())
             card.write(folder, about, [])  # the runtime reads it
         agreements = comparison.compare(folder, predictor, scorer, sample, images)
@@ -153,6 +154,13 @@ def _write_graphs(folder: Path, method: str, scorer: Scorer, options: GraphOptio
     (folder / card.ONNX).write_bytes(model.SerializeToString(deterministic=True))
     program = stablehlo.serialize(scorer, scorer.inputs, options.dynamic)
     (folder / card.STABLEHLO).write_bytes(program)
+
+
+def _training_images(workdir: str | Path, predictor: Predictor) -> str:
+    """Checksums of the images that the run had, so that none sets thresholds later."""
+    images = folds.meta_of(Path(workdir).absolute(), predictor.model.config).get("images", {})
+    lines = {f"{kind} {x}" for kind in ("train", "holdout") for x in images.get(kind, {}).values()}
+    return "".join(f"{line}\n" for line in sorted(lines))
 
 
 def _versions() -> dict[str, str]:

@@ -42,6 +42,7 @@ _META = schema.table(
         "fitted": calibration.SCHEMA,
         "images": splits.SCHEMA,
         "changed_data": schema.array(schema.TEXT),
+        "recalibrated": schema.table({}),
         "findings": schema.array(schema.TEXT),  # of the normal images
     },
 )

@@ -1,0 +1,1 @@
+"""New thresholds for a trained detector, from images that people confirmed as good."""
