@@ -32,6 +32,12 @@ def define_flags() -> None:
         "Resume although images were added, changed or removed since: those held out stay held "
         "out, new ones are trained on, and results.json says so.",
     )
+    flags.DEFINE_string(
+        "init_from",
+        None,
+        "Workdir of an earlier run of the same method, encoder and image size: training starts "
+        "from what it has learned, on new normal images.",
+    )
 
 
 def job() -> None:
@@ -42,6 +48,9 @@ def job() -> None:
 
     given = flags.FLAGS
     scripts.join_hosts()
+    if given.init_from is not None:
+        with given.config.unlocked():
+            given.config.train.init_from = given.init_from
     if plan.is_sweep(given.config):
         several = runner.run(given.config, given.workdir, given.allow_changed_data)
         print(runner.headline(several))

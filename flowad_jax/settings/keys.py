@@ -154,6 +154,8 @@ class Train:
       checkpoint_every: epochs between checkpoints; the last epoch always is one.
       stack: detectors trained in one program: categories, ``("bottle", "cable")`` or ``("all",)``,
         also with ``sweep.seeds``, or seeds, ``(0, 1, 2)``; None for one run after the other.
+      init_from: workdir of an earlier run of the same method, encoder and image size, whose
+        parameters this one starts with; None for random ones. Also ``--init_from``.
     """
 
     epochs: Annotated[int, within(1, 10**6)] = 200
@@ -167,6 +169,7 @@ class Train:
     eval_every: Annotated[int, MANY] = 8
     checkpoint_every: Annotated[int, MANY] = 8
     stack: Annotated[tuple[str, ...] | None, {"items": NAME_OR_NUMBER}] = None
+    init_from: str | None = None
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,8 @@ def read_stored(config: dict[str, Any]) -> dict[str, Any]:
         for name in ("data", "synthesis", "train", "eval")
     )
     train.pop("plan_memory", None)
+    if "epochs" in train:
+        train.setdefault("init_from", None)
     if "image_size" in data:
         data.setdefault("fit", "stretch")
         data.setdefault("fold", None)

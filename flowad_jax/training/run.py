@@ -22,7 +22,7 @@ from flowad_jax.detector.checkpoint import Position
 from flowad_jax.detector.splits import Split
 from flowad_jax.errors import UserError
 from flowad_jax.interrupt import Interrupted, Signals
-from flowad_jax.training import feature_cache, metrics_log, scoring, summary
+from flowad_jax.training import feature_cache, metrics_log, scoring, summary, warm_start
 from flowad_jax.training.experiment import Experiment
 from flowad_jax.training.metrics_log import MetricsLog, explain_not_finite, numbers
 from flowad_jax.training.optimizer import fresh_state, state_shapes
@@ -70,7 +70,8 @@ class TrainingRun:
         self._earlier: list[dict[str, float]] = []  # the same, before the run was stopped
         self._scored: Scored | None = None  # of this state
         prefix = f"{title}: " if title else ""
-        if checkpoint.latest(workdir) is None:
+        is_new = checkpoint.latest(workdir) is None
+        if is_new:
             self.state = experiment.devices.replicate(fresh_state(experiment))
             self.position = Position(0, 0)
             sha256 = experiment.encoder.source["sha256"]
@@ -81,6 +82,8 @@ class TrainingRun:
             )
             log.info("%sresuming at epoch %d, batch %d", prefix, *self.position)
         self._check_images(allow_changed_data)
+        if is_new and self._config.init_from:
+            self.state = warm_start.continued(self.state, experiment, self._meta["images"])
         if "fitted" not in self._meta:  # else it still has to say what that was fitted for
             self._meta["config"] = config_schema.plain(experiment.config)
         for line in experiment.findings:
@@ -248,6 +251,8 @@ class TrainingRun:
     def report(self) -> dict[str, Any]:
         """Writes the report of a training that is over; returns the contents of results.json."""
         scored = self._scored or self._score()
+        if gain := warm_start.gain(self.experiment.config, self._outputs):
+            log.info("%s", gain)
         return summary.report(self.experiment, self._outputs, self._meta, scored)
 
 
