@@ -19,6 +19,7 @@ COMMANDS = {
     "eval": ("flowad_jax.cli.eval", "score a trained run again on its test images"),
     "export": ("flowad_jax.cli.export", "write a detector that runs without JAX; check one"),
     "serve": ("flowad_jax.cli.serve", "judge images over HTTP, with a live page"),
+    "feedback": ("flowad_jax.cli.feedback", "what operators said of a served detector"),
     "recalibrate": ("flowad_jax.cli.recalibrate", "new thresholds from confirmed good images"),
     "recipes": ("flowad_jax.cli.recipes", "list the recipes that come along, or copy one out"),
     "doctor": ("flowad_jax.doctor.__main__", "say what is wrong with installation, data or a run"),
