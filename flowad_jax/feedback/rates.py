@@ -13,7 +13,7 @@ from flowad_jax.feedback.store import DEFECT, GOOD, Row
 class Rate(NamedTuple):
     """A share of confirmed images, with its exact interval (Clopper and Pearson, 95 %)."""
 
-    count: int
+    wrong: int
     total: int
     low: float
     high: float
@@ -22,8 +22,8 @@ class Rate(NamedTuple):
         """Such as ``"3 of 40: 7.5 % (1.6 to 20.4)"``."""
         if not self.total:
             return "none confirmed"
-        share, low, high = (100 * x for x in (self.count / self.total, self.low, self.high))
-        return f"{self.count} of {self.total}: {share:.3g} % ({low:.3g} to {high:.3g})"
+        share, low, high = (100 * x for x in (self.wrong / self.total, self.low, self.high))
+        return f"{self.wrong} of {self.total}: {share:.3g} % ({low:.3g} to {high:.3g})"
 
 
 class Period(NamedTuple):

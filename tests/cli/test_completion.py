@@ -9,7 +9,7 @@ from flowad_jax.cli import completion, main, recipes
 
 CASES = {
     "": " ".join(main.COMMANDS),
-    "rec": "recipes",
+    "rec": "recalibrate recipes",
     "train --con": "--config=",
     "train --config=quick": "quickstart",
     "train --config = quick": "quickstart",
