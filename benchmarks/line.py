@@ -11,19 +11,14 @@ are called anomalous on every day, and what that becomes with thresholds from th
 from __future__ import annotations
 
 import csv
-import http.client
-import json
-import socket
 import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks import _common
+from benchmarks import _common, _service
 from flowad_jax.arguments import Parser
 from flowad_jax.evaluation import conformal
 
@@ -37,53 +32,20 @@ def flowad(*words: object) -> float:
     return time.perf_counter() - started
 
 
-@contextmanager
-def serving(bundle: Path) -> Iterator[int]:
-    """Serves a bundle; gives the port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = open(bundle.parent / "serve.log", "a")  # noqa: SIM115 (it lives as long as the process)
-    words = [sys.executable, "-m", "flowad_jax", "serve", str(bundle), f"--port={port}"]
-    process = subprocess.Popen(words, stderr=log)
-    try:
-        for _ in range(600):
-            try:
-                if ask(port, "GET", "/readyz")[0] == 200:
-                    break
-            except OSError:
-                time.sleep(0.1)
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
-        log.close()
-
-
-def ask(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, Any]:
-    """Sends one request."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request(method, path, body)
-    answer = connection.getresponse()
-    content = json.loads(answer.read())
-    connection.close()
-    return answer.status, content
-
-
 def stream(bundle: Path, rows: list[dict[str, str]], root: Path) -> tuple[list[Any], Any, float]:
     """Sends images in the order of time; returns predictions, the drift record and the seconds."""
     name, found = bundle.stem, []
-    with serving(bundle) as port:
+    with _service.serving(bundle) as service:
         started = time.perf_counter()
         for row in rows:
             path = root / row["image"]
             query = f"/v1/detectors/{name}/predict?file_name={path.name}"
-            status, content = ask(port, "POST", query, path.read_bytes())
+            status, content = service.ask("POST", query, path.read_bytes())
             if status != 200:
                 raise SystemExit(f"error: {content}")
             found += content["predictions"]
         seconds = time.perf_counter() - started
-        return found, ask(port, "GET", f"/v1/detectors/{name}/drift")[1], seconds
+        return found, service.ask("GET", f"/v1/detectors/{name}/drift")[1], seconds
 
 
 def by_day(rows: list[dict[str, str]], found: list[Any]) -> dict[str, dict[str, Any]]:

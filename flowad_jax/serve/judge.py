@@ -114,6 +114,10 @@ def _open_bundle(folder: Path, options: LoadOptions) -> Judge:
         raise UserError(str(error)) from error
     shape = detector.canvas.height, detector.canvas.width
     learned = detector.normal, detector.peaks, detector.kind
+    if options.false_alarm_rate is not None:  # the same with a sentence that says what it means
+        detector.thresholds = Decisions(
+            detector.normal, detector.peaks, options.false_alarm_rate, detector.kind
+        ).card
     return Judge(detector, "bundle", version, *learned, shape)
 
 

@@ -78,6 +78,14 @@ def test_sigterm_answers_what_runs_and_exits_with_0(bundle):
     assert service.events[-1]["event"] == "ended"
 
 
+def test_another_rate_from_the_start_says_what_it_means(bundle):
+    with running(bundle, "--false_alarm_rate=0.25") as service:
+        card = service.get("/v1/detectors/screws")[1]["card"]
+        assert (card["level"], card["decided_by"]) == (0.25, "promise")
+        assert "at most 25 % false alarms" in card["meaning"]
+        assert service.get("/v1/detectors/screws/decisions?false_alarm_rate=0.25")[1] == card
+
+
 def test_a_full_queue_says_when_to_come_again(bundle):
     with (
         running(bundle, "--queue=2", "--batch_wait_ms=500") as service,

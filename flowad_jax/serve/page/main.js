@@ -69,7 +69,7 @@ async function choose(name) {
 function showRate(rate) {
   find("rate-text").textContent = percent(rate);
   const word = { promise: "A promise", estimate: "An estimate", threshold: "A threshold" }[card.decided_by];
-  find("meaning").textContent = card.meaning ? `${word}: ${card.meaning}.` : "Training held no images out: nothing decides.";
+  find("meaning").textContent = card.decided_by ? `${word}: ${card.meaning}.` : "Training held no images out: nothing decides.";
 }
 
 let waiting = 0;
@@ -178,7 +178,7 @@ function showDrift(drift) {
   const share = percent(drift.alpha);
   find("drift-text").textContent = drift.alarm
     ? `At image ${drift.alarm.number}${drift.alarm.name ? ` (${drift.alarm.name})` : ""}: images are no longer like the good ones at calibration. Find out what changed, then calibrate again.`
-    : drift.reason || `${drift.images} images are like the good ones at calibration. A false alarm comes with at most ${share} probability, ever.`;
+    : drift.reason || `No alarm in ${drift.images} images. The probability of ever raising a false one is at most ${share}.`;
   course(find("drift"), drift.points.map((point) => point.value), { log: true, limit: drift.limit });
   for (const name of ["low_share", "brightness", "sharpness"]) course(find(name), drift.points.map((point) => point[name]), { labels: true });
 }
