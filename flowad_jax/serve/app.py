@@ -144,8 +144,7 @@ def _add_detectors(app: FastAPI, served: Mapping[str, Served]) -> None:
             files = await uploads.receive(request, Path(folder), file_name)
             if not app.state.is_ready:
                 raise HTTPException(503, WHY[503])
-            found = await run_in_threadpool(_judge, one, files, kinds)
-        return answers.Predictions(detector=name, version=one.judge.version, predictions=found)
+            return await run_in_threadpool(_judge, one, files, kinds)
 
     @app.get(f"{base}/pictures/{{number}}/{{kind}}.png", responses=errors.described(404),
              response_class=Response)  # fmt: skip
@@ -226,9 +225,7 @@ def _kinds(pictures: str) -> list[str]:
     return kinds
 
 
-def _judge(
-    served: Served, files: list[tuple[Path, str]], kinds: list[str]
-) -> list[answers.Predicted | answers.Failed]:
+def _judge(served: Served, files: list[tuple[Path, str]], kinds: list[str]) -> answers.Predictions:
     """Judges files, if there is a place in the queue for all of them."""
     if not files:
         raise HTTPException(400, "the body holds no image")
@@ -237,15 +234,18 @@ def _judge(
     except Busy:
         raise HTTPException(429, WHY[429], {"Retry-After": "1"}) from None
     found: list[answers.Predicted | answers.Failed] = []
+    version = served.judge.version
     try:
-        for (file, name), result in zip(files, served.predict_all(files, kinds), strict=True):
-            if isinstance(result, UserError):
-                if len(files) == 1:
-                    raise errors.status(result, 400)
-                found.append(answers.Failed(name=name, error=str(result)))
-            else:
-                found.append(answers.predicted(served, result))
-            file.unlink()
+        with errors.explained(500):
+            results = served.predict_all(files, kinds)
     finally:
         served.batches.leave(len(files))
-    return found
+    for (_, name), result in zip(files, results, strict=True):
+        if not isinstance(result, UserError):
+            version = result.item.judge.version
+            found.append(answers.predicted(served, result))
+        elif len(files) == 1:
+            raise errors.status(result, 400)
+        else:
+            found.append(answers.Failed(name=name, error=str(result)))
+    return answers.Predictions(detector=served.name, version=version, predictions=found)

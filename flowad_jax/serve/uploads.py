@@ -45,7 +45,10 @@ async def _chunks(file: UploadFile) -> AsyncIterator[bytes]:
 
 
 async def _write(path: Path, chunks: AsyncIterator[bytes]) -> Path:
-    with open(path, "wb") as file:
-        async for chunk in chunks:
-            file.write(chunk)
+    try:
+        with open(path, "wb") as file:
+            async for chunk in chunks:
+                file.write(chunk)
+    except OSError as error:
+        raise HTTPException(507, f"the image cannot be taken: {error.strerror}") from None
     return path

@@ -7,10 +7,14 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
+from starlette.exceptions import HTTPException
 
+from flowad_jax.errors import UserError
 from flowad_jax.feedback.store import FeedbackStore
+from flowad_jax.serve import app
 from tests.bundle import stub
 from tests.serve.service import png, running
 
@@ -84,6 +88,28 @@ def test_another_rate_from_the_start_says_what_it_means(bundle):
         assert (card["level"], card["decided_by"]) == (0.25, "promise")
         assert "at most 25 % false alarms" in card["meaning"]
         assert service.get("/v1/detectors/screws/decisions?false_alarm_rate=0.25")[1] == card
+
+
+class FullDisk:
+    """A detector whose judgements cannot be kept."""
+
+    name, judge = "screws", SimpleNamespace(version="1")
+    batches = SimpleNamespace(admit=lambda count: None, leave=lambda count: None)
+
+    def __init__(self, reason):
+        self.reason = reason
+
+    def predict_all(self, files, kinds):
+        raise UserError(f"screws.feedback.sqlite: {self.reason}")
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"), [("database or disk is full", 507), ("file is not a database", 500)]
+)
+def test_what_cannot_be_kept_is_not_answered(tmp_path, reason, status):
+    with pytest.raises(HTTPException) as error:
+        app._judge(FullDisk(reason), [(tmp_path / "a.png", "a.png")], [])
+    assert (error.value.status_code, reason in error.value.detail) == (status, True)
 
 
 def test_a_full_queue_says_when_to_come_again(bundle):
