@@ -15,15 +15,9 @@ from typing import Any
 import numpy as np
 
 from flowad_jax.canvas import Box
+from flowad_jax.data import images as image_files
 from flowad_jax.data import transforms
-from flowad_jax.data.images import (
-    WHITE,
-    Windows,
-    image_size,
-    open_windows,
-    read_image,
-    read_resized,
-)
+from flowad_jax.data.images import Windows
 from flowad_jax.data.pixels import describe, to_pixels
 from flowad_jax.detector.calibration import Part, decisions
 from flowad_jax.detector.model import DetectorModel
@@ -78,7 +72,7 @@ class Predictor:
         config, self.canvas = model.config, model.canvas
         self.name: str = config.method.name
         self.filter: str = config.data.filter
-        self.white: int = config.data.options.get("white", WHITE)
+        self.white: int = config.data.options.get("white", image_files.WHITE)
         self.batch_size: int = config.eval.batch_size
         self._map_shapes = [shape.shape[1:3] for shape in model.batch_shapes.maps]
         self.position = math.prod(self.canvas.shape) / max(map(math.prod, self._map_shapes))
@@ -114,7 +108,7 @@ class Predictor:
             return found
         for image in images:
             if isinstance(image, str | os.PathLike):
-                with open_windows(Path(image), self.white) as windows:
+                with image_files.open_windows(Path(image), self.white) as windows:
                     found.append(self.judge_tiled(windows))
             else:
                 found.append(self.judge_tiled(to_pixels(image, self.white)))
@@ -128,11 +122,11 @@ class Predictor:
         """
         if isinstance(image, str | os.PathLike):
             path = Path(image)
-            height, width = image_size(path)
+            height, width = image_files.image_size(path)
             if height * width > keep:
-                resized, size = read_resized(path, self.canvas, self.filter, self.white)
+                resized, size = image_files.read_resized(path, self.canvas, self.filter, self.white)
                 return LoadedImage(resized, size, None)
-            pixels = read_image(path, self.white)
+            pixels = image_files.read_image(path, self.white)
         else:
             pixels = to_pixels(image, self.white)
         resized = transforms.resize_image(pixels, self.canvas, self.filter)
@@ -155,12 +149,10 @@ class Predictor:
             p_value = None if p_values is None else float(p_values[row])
             seen, place = self.canvas.seen(image.size), self.canvas.place(image.size)
             zoom = (seen.height * seen.width) / (place.height * place.width)
-            prediction = self._prediction(scores.image[row], p_value, anomaly_map, None, seen, zoom)
-            brightness, sharpness = drift.look(image.resized, place)
+            said = self._prediction(scores.image[row], p_value, anomaly_map, None, seen, zoom)
             by_part = tuple(float(one.image[row]) for one in found)
-            yield dataclasses.replace(
-                prediction, scores=by_part, brightness=brightness, sharpness=sharpness
-            )
+            light, edges = drift.look(image.resized, place)
+            yield dataclasses.replace(said, scores=by_part, brightness=light, sharpness=edges)
 
     def judge_tiled(self, image: np.ndarray | Windows) -> Prediction:
         """Judges an image (H, W, 3) uint8, or a file of which parts are read, in tiles.

@@ -69,8 +69,10 @@ def test_memory_is_bounded_by_the_batch(tmp_path, detector, monkeypatch):
     for index in range(7):
         picture(tmp_path / "in" / f"{index}.png")
     loaded, most = [], []
-    read, write = predictor.read_image, job.Output.add
-    monkeypatch.setattr(predictor, "read_image", lambda *a: loaded.append(1) or read(*a))
+    read, write = predictor.image_files.read_image, job.Output.add
+    monkeypatch.setattr(
+        predictor.image_files, "read_image", lambda *a: loaded.append(1) or read(*a)
+    )
 
     def add(output, batch):
         most.append(len(loaded))

@@ -125,14 +125,14 @@ def test_images_are_judged_as_they_arrive(tmp_path, world, ending, capsys):
 def test_a_file_that_vanishes_while_it_is_read_is_forgotten(tmp_path, world, monkeypatch, capsys):
     for name in "ab":
         picture(tmp_path / "in" / f"{name}.png")
-    read = predictor.read_image
+    read = predictor.image_files.read_image
 
     def take_away(path, white):
         if path.name == "a.png":
             path.unlink()
         return read(path, white)
 
-    monkeypatch.setattr(predictor, "read_image", take_away)
+    monkeypatch.setattr(predictor.image_files, "read_image", take_away)
     assert world.watch() == 0
     assert world.found() == ["b.png good"]
     assert capsys.readouterr().err == ""
@@ -152,11 +152,11 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path, world, mon
             pending.pop()(world)
             os.utime(path, ns=(0, 77))
 
-    read = predictor.read_image
+    read = predictor.image_files.read_image
     if tile:
         use(monkeypatch, Slow())
     else:
-        monkeypatch.setattr(predictor, "read_image", lambda *a: (read(*a), change())[0])
+        monkeypatch.setattr(predictor.image_files, "read_image", lambda *a: (read(*a), change())[0])
     world.watch(tile=tile)
     assert world.found() == ["a.png bad"]
 
@@ -260,9 +260,9 @@ def test_lines_of_version_01_are_gone_on_with(tmp_path, world):
 
 def test_unreadable_files_are_tried_more_and_more_rarely(world, monkeypatch):
     junk("a.png")(world)
-    times, size_of = [], predictor.image_size
+    times, size_of = [], predictor.image_files.image_size
     monkeypatch.setattr(
-        predictor, "image_size", lambda path: times.append(world.now) or size_of(path)
+        predictor.image_files, "image_size", lambda path: times.append(world.now) or size_of(path)
     )
     assert world.watch(*[nothing] * 80) == job.FAULTY
     assert [now - times[0] for now in times] == [0, 1, 2, 4, 8, 16, 32, PATIENCE]
