@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from flowad_jax.errors import UserError
 from flowad_jax.feedback.store import FeedbackStore
+from flowad_jax.inference import loading
 from flowad_jax.serve import app
 from tests.bundle import stub
 from tests.serve.service import png, running
@@ -219,3 +221,25 @@ def test_what_cannot_be_started_says_why(tmp_path, bundle, words, code, message)
     assert done.stderr.startswith("error: ")
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_workdir_of_a_run_is_served_as_predict_judges(tiny_run, tmp_path):
+    run = tmp_path / "parts"
+    shutil.copytree(tiny_run[0] / "run", run)
+    image = next((tiny_run[0] / "images").rglob("test/good/*.png"))
+    expected = loading.load(run).predict([str(image)])[0]
+    with running(run) as service:
+        about = service.get("/v1/detectors/parts")[1]
+        assert (about["kind"], about["method"]) == ("workdir", loading.load(run).name)
+        status, content = service.predict(
+            image.read_bytes(), "?pictures=overlay,heatmap", name="parts"
+        )
+        assert status == 200, content
+        (found,) = content["predictions"]
+        assert found["score"] == pytest.approx(expected.score, rel=1e-6)
+        assert (found["p_value"], found["anomalous"]) == (expected.p_value, expected.anomalous)
+        for address in found["pictures"].values():
+            assert service.get(address)[0] == 200
+        drift = service.get("/v1/detectors/parts/drift")[1]
+        assert (drift["images"], drift.get("reason")) == (1, None)
+    assert (tmp_path / "parts.feedback.sqlite").is_file()
