@@ -15,7 +15,7 @@ import time
 import numpy as np
 from PIL import Image
 
-START = 60  # seconds on a busy machine
+START = 120  # seconds on a busy machine
 
 
 def png(spot=False, size=(20, 30), grey=40):
@@ -53,7 +53,7 @@ class Service:
         self.stop(signal.SIGKILL)
         raise AssertionError(self.log)
 
-    def ask(self, method, path, body=None, headers=(), timeout=30):
+    def ask(self, method, path, body=None, headers=(), timeout=60):
         """Returns status, headers and content (JSON read) of the answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
