@@ -160,7 +160,7 @@ class _Martingale:
     def __init__(self, normal: Sequence[float] | np.ndarray, seed: int) -> None:
         self._scores = sorted(map(float, normal))
         self._rng = np.random.default_rng(seed)
-        self._shares, self._log = np.full(len(BETS), 1 / len(BETS)), 0.0
+        self._shares, self._log = [1 / len(BETS) for _ in BETS], 0.0
 
     @property
     def capital(self) -> float:
@@ -173,11 +173,12 @@ class _Martingale:
         higher, equal = len(self._scores) - right, right - left + 1
         p_value = (higher + self._rng.random() * equal) / (len(self._scores) + 1)
         self._scores.insert(right, score)
-        moved = (1 - JUMP) * self._shares + JUMP / len(BETS)
-        capital = moved * (1 + np.array(BETS) * (p_value - 0.5))
+        moved = ((1 - JUMP) * share + JUMP / len(BETS) for share in self._shares)
+        capital = [x * (1 + bet * (p_value - 0.5)) for x, bet in zip(moved, BETS, strict=True)]
         # Only shares are kept, as the capital itself may grow beyond any float.
-        self._log += math.log(capital.sum())
-        self._shares = capital / capital.sum()
+        total = sum(capital)
+        self._log += math.log(total)
+        self._shares = [x / total for x in capital]
 
 
 def _averages(rows: Sequence[tuple[float | None, ...]] | deque[Any]) -> dict[str, float | None]:

@@ -62,15 +62,16 @@ class Stream:
         self.points: deque[Point] = deque(maxlen=POINTS)
         rows = self.store.since_reset(self._version) if self.store else list(self._rows)
         self.since = rows[0].judgement.time if rows else time.time()
-        for row in rows:
-            if row.verdict != DEFECT:
-                self._follow(row.id, row.judgement)
+        counted = [row for row in rows if row.verdict != DEFECT]
+        for place, row in enumerate(counted):
+            self._follow(row.id, row.judgement, is_shown=len(counted) - place <= POINTS)
 
-    def _follow(self, number: int, one: Judgement) -> bool:
+    def _follow(self, number: int, one: Judgement, is_shown: bool = True) -> bool:
         looks = one.brightness, one.sharpness
         is_alarm = self.drift.add(one.scores, one.p_value, *looks, name=one.name)
-        averages = self.drift.averages()
-        self.points.append(Point(number, one.time, self.drift.value, **averages))
+        if is_shown:
+            averages = self.drift.averages()
+            self.points.append(Point(number, one.time, self.drift.value, **averages))
         return is_alarm
 
     def add(self, judgements: Sequence[Judgement]) -> tuple[list[int], bool]:

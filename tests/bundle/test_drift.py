@@ -45,7 +45,7 @@ def test_ranks_are_uniform_and_do_not_depend_on_each_other(monkeypatch):
         part = one._parts[0]
         part._rng = rng
         monkeypatch.setattr(drift, "BETS", (1.0,))
-        part._shares, part._log = np.ones(1), 0.0
+        part._shares, part._log = [1.0], 0.0
         before, row = 0.0, []
         for score in rng.integers(0, 3, 2):
             one.add([float(score)])
