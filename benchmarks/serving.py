@@ -18,6 +18,7 @@ import statistics
 import tempfile
 import threading
 import time
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ CLIENTS = (1, 4, 16)
 def load(service: Service, path: str, image: bytes, clients: int, seconds: float) -> dict[str, Any]:
     """Requests per second, and the median and 99th percentile of milliseconds."""
     times: list[float] = []
+    refused: list[int] = []
     end = time.monotonic() + seconds
 
     def client() -> None:
@@ -43,6 +45,8 @@ def load(service: Service, path: str, image: bytes, clients: int, seconds: float
             answer.read()
             if answer.status == 200:
                 times.append(1000 * (time.perf_counter() - started))
+            else:
+                refused.append(answer.status)
         connection.close()
 
     threads = [threading.Thread(target=client) for _ in range(clients)]
@@ -51,7 +55,10 @@ def load(service: Service, path: str, image: bytes, clients: int, seconds: float
     for thread in threads:
         thread.join()
     parts = statistics.quantiles(times, n=100)
-    return {"requests_per_second": len(times) / seconds, "p50": parts[49], "p99": parts[98]}
+    rate = len(times) / seconds
+    return {
+        "requests_per_second": rate, "p50": parts[49], "p99": parts[98], "refused": len(refused)
+    }  # fmt: skip
 
 
 def endure(service: Service, path: str, image: bytes, requests: int) -> list[float]:
@@ -60,7 +67,9 @@ def endure(service: Service, path: str, image: bytes, requests: int) -> list[flo
     for number in range(requests):
         connection.request("POST", path, image)
         answer = connection.getresponse()
-        answer.read()
+        content = answer.read()
+        if answer.status != 200:
+            raise SystemExit(f"error: {answer.status} {content[:200]!r}")
         if (number + 1) % max(1, requests // 10) == 0:
             found.append(service.memory())
     connection.close()
@@ -74,9 +83,12 @@ def kill(bundle: Path, path: str, image: bytes, wait: float) -> list[int]:
     with _service.serving(bundle) as service:
 
         def confirm() -> None:
-            with contextlib.suppress(OSError, ValueError):
+            # A killed service ends a connection anywhere, also within an answer.
+            with contextlib.suppress(OSError, HTTPException, ValueError):
                 while True:
-                    _, content = service.ask("POST", path, image)
+                    status, content = service.ask("POST", path, image)
+                    if status != 200:
+                        raise SystemExit(f"error: {content}")
                     number = content["predictions"][0]["id"]
                     body = json.dumps({"id": number, "verdict": "good"}).encode()
                     status, _ = service.ask("POST", f"/v1/detectors/{name}/verdicts", body)
@@ -118,7 +130,7 @@ def main() -> None:
                 )
                 print(
                     f"{clients} clients: {one['requests_per_second']:.1f} requests/s, "
-                    f"p50 {one['p50']:.0f} ms, p99 {one['p99']:.0f} ms"
+                    f"p50 {one['p50']:.0f} ms, p99 {one['p99']:.0f} ms, {one['refused']} refused"
                 )
             if options.requests:
                 found["memory_mib"] = endure(service, path, image, options.requests)

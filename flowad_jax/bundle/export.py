@@ -158,8 +158,10 @@ def _write_graphs(folder: Path, method: str, scorer: Scorer, options: GraphOptio
 
 def _training_images(workdir: str | Path, predictor: Predictor) -> str:
     """Checksums of the images that the run had, so that none sets thresholds later."""
-    images = folds.meta_of(Path(workdir).absolute(), predictor.model.config).get("images", {})
-    lines = {f"{kind} {x}" for kind in ("train", "holdout") for x in images.get(kind, {}).values()}
+    meta = folds.meta_of(Path(workdir).absolute(), predictor.model.config)
+    images = {**meta.get("images", {}), "ancestors": dict(enumerate(meta.get("ancestors", ())))}
+    kinds = {"train": "train", "ancestors": "train", "holdout": "holdout"}
+    lines = {f"{kinds[name]} {x}" for name in kinds for x in images.get(name, {}).values()}
     return "".join(f"{line}\n" for line in sorted(lines))
 
 

@@ -43,6 +43,7 @@ _META = schema.table(
         "images": splits.SCHEMA,
         "changed_data": schema.array(schema.TEXT),
         "recalibrated": schema.table({}),
+        "ancestors": schema.array(schema.TEXT),  # images that earlier runs were trained on
         "findings": schema.array(schema.TEXT),  # of the normal images
     },
 )

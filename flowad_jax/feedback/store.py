@@ -189,7 +189,7 @@ class FeedbackStore:
         with self._explained():
             found = self._file.execute(f"{_ROWS} WHERE j.id = ?", (number,)).fetchone()
         if found is None:
-            raise UserError(f"{self.path}: no image has the number {number}")
+            raise UserError(f"no image has the number {number}")
         return _row(found)
 
     def rows(

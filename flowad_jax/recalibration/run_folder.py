@@ -23,10 +23,12 @@ from flowad_jax.recalibration.sample import Change, Sample
 
 def trained_on(folder: Path) -> dict[str, str]:
     """Kinds of the images that the run had, by checksum; empty if it does not say it."""
-    images = workdir.meta_of(folder).get("images", {})
-    return {
-        digest: kind for kind in ("holdout", "train") for digest in images.get(kind, {}).values()
-    }
+    meta = workdir.meta_of(folder)
+    images = meta.get("images", {})
+    held, trained = (images.get(kind, {}).values() for kind in ("holdout", "train"))
+    return dict.fromkeys(held, "holdout") | dict.fromkeys(
+        [*trained, *meta.get("ancestors", ())], "train"
+    )
 
 
 def check(folder: Path) -> None:

@@ -6,18 +6,20 @@ import asyncio
 import hmac
 import time
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from flowad_jax.errors import printable
 from flowad_jax.serve import logs
 from flowad_jax.serve.metrics import Metrics
 
 OPEN = ("/healthz", "/readyz")  # what needs no token, as do the files of the page
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+REQUESTS = 256  # at once
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Scope]]
@@ -56,12 +58,20 @@ class Guard:
         """Takes the application, and paths that need no token."""
         self._app, self._limits, self._metrics = app, limits, metrics
         self._open = (*OPEN, *open_paths)
+        self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request, or refuses it, and logs it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        self._running += 1
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self._running -= 1
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started, status, request = time.perf_counter(), [0], uuid.uuid4().hex[:12]
 
         async def send_on(message: Scope) -> None:
@@ -94,23 +104,30 @@ class Guard:
                 )
 
     def _check(self, scope: Scope) -> None:
-        headers = {
-            key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]
-        }
-        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-        if self._limits.hosts and host not in self._limits.hosts:
-            raise self._refusal(403, "host", f"this service is not called '{host}'")
-        origin = headers.get("origin")
-        is_other = origin is not None and urlsplit(origin).netloc != headers.get("host")
-        if is_other or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-            raise self._refusal(403, "origin", "requests of other sites are refused")
+        if self._running > REQUESTS:
+            raise self._refusal(503, "busy", "too many requests at once: try again later")
+        headers = {key.decode("latin-1"): x.decode("latin-1") for key, x in scope["headers"]}
+        try:
+            self._check_origin(headers)
+        except ValueError:  # what is no address
+            raise self._refusal(403, "host", "Host or Origin is no address") from None
         if self._limits.token is not None and scope["path"] not in self._open:
-            given = headers.get("authorization", "").removeprefix("Bearer ").strip()
-            if not hmac.compare_digest(given.encode(), self._limits.token.encode()):
+            given = dict(scope["headers"]).get(b"authorization", b"")
+            wanted = b"Bearer " + self._limits.token.encode()
+            if not hmac.compare_digest(given.strip(), wanted):
                 raise self._refusal(401, "token", "a token is needed: Authorization: Bearer TOKEN")
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._limits.max_bytes:
             raise self._too_large()
+
+    def _check_origin(self, headers: Mapping[str, str]) -> None:
+        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        if self._limits.hosts and host not in self._limits.hosts:
+            raise self._refusal(403, "host", f"this service is not called '{printable(host)}'")
+        origin = headers.get("origin")
+        is_other = origin is not None and urlsplit(origin).netloc != headers.get("host")
+        if is_other or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+            raise self._refusal(403, "origin", "requests of other sites are refused")
 
     def _limited(self, receive: Receive) -> Receive:
         """Counts bytes and seconds until the body is there."""

@@ -88,7 +88,7 @@ class History(BaseModel):
 class Verdict(BaseModel):
     """What an operator says about an image."""
 
-    id: int
+    id: int = Field(ge=1, le=2**63 - 1)
     verdict: Literal["good", "defect"]
 
 

@@ -140,7 +140,7 @@ def _add_detectors(app: FastAPI, served: Mapping[str, Served]) -> None:
     ) -> answers.Predictions:
         """Judges the image of the body, or those of a form."""
         one, kinds = find(name), _kinds(pictures)
-        with tempfile.TemporaryDirectory(prefix="flowad-serve-") as folder:
+        with uploads.taken(), tempfile.TemporaryDirectory(prefix="flowad-serve-") as folder:
             files = await uploads.receive(request, Path(folder), file_name)
             if not app.state.is_ready:
                 raise HTTPException(503, WHY[503])
@@ -157,7 +157,9 @@ def _add_detectors(app: FastAPI, served: Mapping[str, Served]) -> None:
 
     @app.get(f"{base}/history", responses=errors.described(404, 422))
     def history(
-        name: str, after: int = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 200
+        name: str,
+        after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 200,
     ) -> answers.History:
         """Judged images behind a number, the newest ones if they are more than the limit."""
         one = find(name)

@@ -180,6 +180,7 @@ class Served:
         """Takes a newer detector that lies at the path; a broken one is refused with a word."""
         with self._lock:
             if (now := judge.signature(self.path)) == self._signature:
+                self.error = None
                 return
             try:
                 newer = judge.open_judge(self.path, self._options.load)

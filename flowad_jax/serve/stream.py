@@ -84,7 +84,9 @@ class Stream:
                 self._next += len(judgements)
                 rows = zip(numbers, judgements, strict=True)
                 self._rows.extend(Row(number, one, None, None) for number, one in rows)
-            alarms = [self._follow(*pair) for pair in zip(numbers, judgements, strict=True)]
+            # One that an earlier detector judged while this one came is no matter of this stream.
+            pairs = zip(numbers, judgements, strict=True)
+            alarms = [self._follow(*pair) for pair in pairs if pair[1].detector == self._version]
             return numbers, any(alarms)
 
     def add_verdict(self, number: int, verdict: str) -> Row:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fastapi import Request
@@ -30,6 +31,8 @@ async def receive(request: Request, folder: Path, name: str) -> list[tuple[Path,
                 ]
         except HTTPException as error:
             raise HTTPException(400, f"the form cannot be read: {error.detail}") from None
+        except ClientDisconnect:
+            raise HTTPException(400, "the connection was closed") from None
     if kind not in RAW and not kind.startswith("image/"):
         raise HTTPException(415, f"content-type {printable(kind)}: {WHY[415]}")
     try:
@@ -45,10 +48,16 @@ async def _chunks(file: UploadFile) -> AsyncIterator[bytes]:
 
 
 async def _write(path: Path, chunks: AsyncIterator[bytes]) -> Path:
+    with open(path, "wb") as file:
+        async for chunk in chunks:
+            file.write(chunk)
+    return path
+
+
+@contextmanager
+def taken() -> Iterator[None]:
+    """Turns a disk that is full into an answer."""
     try:
-        with open(path, "wb") as file:
-            async for chunk in chunks:
-                file.write(chunk)
+        yield
     except OSError as error:
         raise HTTPException(507, f"the image cannot be taken: {error.strerror}") from None
-    return path

@@ -83,7 +83,9 @@ class TrainingRun:
             log.info("%sresuming at epoch %d, batch %d", prefix, *self.position)
         self._check_images(allow_changed_data)
         if is_new and self._config.init_from:
-            self.state = warm_start.continued(self.state, experiment, self._meta["images"])
+            self.state, self._meta["ancestors"] = warm_start.continued(
+                self.state, experiment, self._meta["images"]
+            )
         if "fitted" not in self._meta:  # else it still has to say what that was fitted for
             self._meta["config"] = config_schema.plain(experiment.config)
         for line in experiment.findings:

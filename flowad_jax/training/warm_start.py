@@ -20,8 +20,12 @@ SAME = ("method.", "encoder.", "data.image_size", "data.fit", "data.norm", "data
 MOVED = ("encoder.weights",)  # known by its checksum
 
 
-def continued(fresh: TrainState, experiment: Experiment, images: Mapping[str, Any]) -> TrainState:
+def continued(
+    fresh: TrainState, experiment: Experiment, images: Mapping[str, Any]
+) -> tuple[TrainState, list[str]]:
     """Returns a fresh state with the parameters and buffers of the run ``train.init_from``.
+
+    And the checksums of all images that these have learned from, earlier runs included.
 
     The optimizer and the schedule start anew.
 
@@ -32,7 +36,7 @@ def continued(fresh: TrainState, experiment: Experiment, images: Mapping[str, An
 
     Raises:
       UserError: that is no finished run of the same method, encoder and image size, or it was
-        trained on images that this run holds out.
+        trained on images that this run holds out, or does not say on which.
     """
     config = experiment.config
     path = Path(config.train.init_from).absolute()
@@ -43,7 +47,12 @@ def continued(fresh: TrainState, experiment: Experiment, images: Mapping[str, An
         )
     _check_same(config, path)
     earlier, _, meta = state.of_workdir(experiment, path, experiment.devices)
-    seen = set(meta.get("images", {}).get("train", {}).values())
+    seen = {*meta.get("images", {}).get("train", {}).values(), *meta.get("ancestors", ())}
+    if not seen and images["holdout"]:
+        raise UserError(
+            f"train.init_from: {path} does not say which images it was trained on, so that none "
+            "can be held out: use data.holdout=0"
+        )
     if known := [name for name, digest in images["holdout"].items() if digest in seen]:
         raise UserError(
             f"train.init_from: {path} was trained on {len(known)} of the images that this run "
@@ -51,7 +60,7 @@ def continued(fresh: TrainState, experiment: Experiment, images: Mapping[str, An
             "alone, or data.holdout=0"
         )
     log.info("starting from %s, step %d", path, int(earlier.step))
-    return fresh._replace(params=earlier.params, buffers=earlier.buffers)
+    return fresh._replace(params=earlier.params, buffers=earlier.buffers), sorted(seen)
 
 
 def _check_same(config: Any, path: Path) -> None:

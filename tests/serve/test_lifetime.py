@@ -160,6 +160,24 @@ def test_a_watched_folder(tmp_path, bundle):
         wait_for(lambda: names() == ["a.png", "b.png"])  # the first one is known
 
 
+def test_a_token_of_any_letters(bundle):
+    with running(bundle, env={"FLOWAD_TOKEN": "Schlüssel"}) as service:
+        right = {"Authorization": "Bearer Schlüssel".encode()}
+        assert service.get("/v1/detectors", headers=right)[0] == 200
+
+
+def test_a_port_that_is_taken(bundle):
+    with running(bundle) as service:
+        done = subprocess.run(
+            [sys.executable, "-m", "flowad_jax", "serve", str(bundle), f"--port={service.port}"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: --port={service.port}: cannot listen at 127.0.0.1: ")
+
+
 def test_without_feedback_nothing_is_written(tmp_path, bundle):
     with running(bundle, "--nofeedback") as service:
         number = service.predict(png())[1]["predictions"][0]["id"]
@@ -189,6 +207,7 @@ def test_a_token_is_needed_for_all_but_the_page(tmp_path, bundle):
         for path in ("/", "/healthz", "/readyz"):
             assert service.get(path)[0] == 200
         assert service.get("/metrics")[0] == 401
+        assert service.get("/v1/detectors", headers={"Authorization": "geheim"})[0] == 401
         right = {"Authorization": "Bearer geheim"}
         assert service.get("/v1/detectors", headers=right)[0] == 200
 

@@ -6,6 +6,7 @@ import pytest
 
 from flowad_jax.detector import workdir
 from flowad_jax.errors import UserError
+from flowad_jax.recalibration import run_folder
 from flowad_jax.training import loop, warm_start
 from tests.conftest import write_image
 
@@ -42,7 +43,22 @@ def test_it_starts_where_the_earlier_one_ended(config, tmp_path, caplog):
     assert losses[0] < losses[1]
 
 
-def test_a_warm_run_resumes_as_any_other(config, tmp_path):
+def test_what_the_first_of_several_runs_was_trained_on_is_never_held_out(
+    config, tiny_run, tmp_path
+):
+    loop.train(config, tmp_path / "second")
+    first = workdir.load_config(tiny_run[0] / "run")
+    with config.unlocked():
+        config.train.init_from = str(tmp_path / "second")
+        config.data.root, config.data.holdout = first.data.root, 0.9
+    with pytest.raises(UserError, match=r"was trained on \d+ of the images that this run holds"):
+        loop.train(config, tmp_path / "third")
+    known = run_folder.trained_on(tmp_path / "second")
+    old = workdir.meta_of(tiny_run[0] / "run")["images"]["train"].values()
+    assert {known[digest] for digest in old} == {"train"}
+
+
+def test_a_warm_run_that_is_over_is_not_trained_again(config, tmp_path):
     loop.train(config, tmp_path / "warm")
     assert loop.train(config, tmp_path / "warm")["seed"] == config.seed
 
