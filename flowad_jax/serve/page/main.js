@@ -1,8 +1,9 @@
 // The live page: images, verdicts, the slider and the drift chart of one detector.
 
-import { ask, json, keepToken, picture, Refused, send, sleep } from "./api.js";
-import { course, histogram, short } from "./charts.js";
-import { decide, disagrees, FILTERS, percent, SHAPES } from "./judging.js";
+import { ask, json, keepToken, Refused, send, sleep } from "./api.js";
+import { fill, newCard } from "./cards.js";
+import { course, histogram } from "./charts.js";
+import { decide, FILTERS, percent } from "./judging.js";
 
 const POLL = 1.5; // seconds
 const AT_ONCE = 3; // uploads
@@ -10,7 +11,6 @@ const MOST = 200; // images on the page
 const find = (id) => document.getElementById(id);
 const rows = new Map(); // by number, in order
 const cards = new Map();
-const pictures = new Map(); // addresses of pictures that the page holds
 let detector = null;
 let card = {};
 let filter = "all";
@@ -109,49 +109,9 @@ function take(row) {
 }
 
 function make(row) {
-  const item = find("card").content.firstElementChild.cloneNode(true);
-  item.dataset.id = row.id;
-  item.querySelector(".name").textContent = row.name;
-  item.querySelector(".good").onclick = (event) => say(event, row.id, "good");
-  item.querySelector(".defect").onclick = (event) => say(event, row.id, "defect");
-  item.onclick = () => select(row.id === chosen ? null : row.id);
-  const image = item.querySelector("img");
-  image.hidden = true;
-  image.alt = `Overlay of ${row.name}`;
+  const item = cards.get(row.id) || newCard(row, say, (id) => select(id === chosen ? null : id));
   cards.set(row.id, item);
   return item;
-}
-
-async function draw(item, row) {
-  const address = row.pictures?.overlay;
-  const image = item.querySelector("img");
-  if (!address || image.dataset.from === address) return;
-  image.dataset.from = address;
-  try {
-    if (!pictures.has(address)) pictures.set(address, await picture(address));
-    image.src = pictures.get(address);
-    image.hidden = false;
-  } catch {
-    image.hidden = true; // it is not kept any more
-  }
-}
-
-function fill(item, row, word) {
-  const badge = item.querySelector(".badge");
-  badge.className = `badge ${word}`;
-  badge.textContent = `${SHAPES[word]} ${word}`;
-  item.className = `card is-${word}${row.id === chosen ? " chosen" : ""}`;
-  const when = new Date(1000 * row.time).toLocaleTimeString();
-  const rank = row.p_value === null ? "no p-value" : `p ${short(row.p_value)}`;
-  item.querySelector(".figures").textContent = `score ${short(row.score)}, ${rank}, ${when}`;
-  const said = { good: "Confirmed: good.", defect: "Confirmed: a defect." }[row.verdict] || "";
-  item.querySelector(".said").textContent = said + (disagrees(word, row.verdict) ? " The detector says otherwise." : "");
-  for (const verdict of ["good", "defect"]) {
-    const button = item.querySelector(`.${verdict}`);
-    button.setAttribute("aria-pressed", row.verdict === verdict);
-    button.hidden = !detector.feedback;
-  }
-  draw(item, row);
 }
 
 function show() {
@@ -160,8 +120,8 @@ function show() {
   for (const id of [...rows.keys()].sort((one, other) => other - one)) {
     const row = rows.get(id);
     const word = decide(card, row);
-    const item = cards.get(id) || make(row);
-    fill(item, row, word);
+    const item = make(row);
+    fill(item, row, word, { isChosen: id === chosen, takesVerdicts: detector.feedback });
     if (FILTERS[filter](word, row.verdict)) shown.push(item);
   }
   list.replaceChildren(...shown);
