@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from flowad_jax.errors import UserError
 from flowad_jax.ops import arrays
-from flowad_jax.types import Aux, Phase, Tree
+from flowad_jax.types import Aux, Batch, Phase, Tree
 
 COMPUTE = {"float32": None, "bfloat16": jnp.bfloat16}  # None: the dtype of the feature maps
 
@@ -57,6 +58,32 @@ def single_step(
     """Returns the phase whose only gradient step sees the whole batch; see `Phase`."""
     minibatches = jax.tree.map(lambda leaf: leaf[None], minibatch)
     return Phase(param_groups, loss_fn, minibatches, active[None], dimensions, mutable)
+
+
+def nll_step(
+    latents: Callable[[Mapping[str, Tree], Sequence[Array]], tuple[Sequence[Array], Array]],
+    buffers: Mapping[str, Tree],
+    batch: Batch,
+) -> Phase:
+    """Returns one gradient step on all flows, by the negative log-likelihood of whole images.
+
+    As in the references it is summed over the dimensions, without the constant of the normal.
+
+    Args:
+      latents: ``(variables, maps) -> latents (B, h, w, C) of all scales, log-determinants (B,)``.
+      buffers: of all groups.
+      batch: with feature maps and weights.
+    """
+
+    def loss_fn(params: Tree, updated: Tree, minibatch: Tree) -> tuple[jax.Array, Aux]:
+        found, log_det = latents({"params": params, "buffers": buffers}, minibatch["maps"])
+        nll = 0.5 * sum(jnp.sum(z**2, axis=(1, 2, 3)) for z in found) - log_det
+        loss = jnp.sum(minibatch["weight"] * nll) / jnp.sum(minibatch["weight"])
+        return loss, Aux(updated, {})
+
+    minibatch = {"maps": batch.maps, "weight": batch.weight}
+    dimensions = sum(math.prod(x.shape[1:]) for x in batch.maps)
+    return single_step(tuple(buffers), loss_fn, minibatch, jnp.ones((), bool), dimensions)
 
 
 def scale_max(log_probs: Sequence[Float[np.ndarray, "N h w"]]) -> Float[np.ndarray, " L"]:

@@ -25,7 +25,7 @@ from flowad_jax.lookup import check_choice
 from flowad_jax.methods import common
 from flowad_jax.methods.common import require
 from flowad_jax.ops import arrays
-from flowad_jax.types import Aux, Batch, Calibration, Method, Phase, Scores, Tree
+from flowad_jax.types import Batch, Calibration, Method, Phase, Scores, Tree
 
 TINY = {"blocks": 2}  # options that tests use
 
@@ -84,35 +84,25 @@ class _Flows:
 
     def latents(
         self, variables: Mapping[str, Tree], maps: Sequence[Float[Array, "B h w C"]]
-    ) -> list[Any]:
-        """Pairs of latents (B, h, w, C) and log-determinants (B,) of all scales."""
-        return [
+    ) -> tuple[list[Float[Array, "B h w C"]], Float[Array, " B"]]:
+        """Latents of all scales, and the sum of their log-determinants."""
+        pairs: Any = [
             self.flow(x.shape[-1]).apply(common.of_scale(variables, scale), x)
             for scale, x in enumerate(maps)
         ]
+        return [z for z, _ in pairs], sum(log_det for _, log_det in pairs)
 
     def phases(self, buffers: Tree, batch: Batch, rng: jax.Array) -> tuple[Phase, ...]:
         """One gradient step on all flows at once."""
         del rng
-
-        def loss_fn(params: Tree, updated: Tree, minibatch: Tree) -> tuple[jax.Array, Aux]:
-            found = self.latents({"params": params, "buffers": buffers}, minibatch["maps"])
-            # As in the reference: summed over the dimensions, without the constant of the normal.
-            nll = sum(0.5 * jnp.sum(z**2, axis=(1, 2, 3)) - log_det for z, log_det in found)
-            loss = jnp.sum(minibatch["weight"] * nll) / jnp.sum(minibatch["weight"])
-            return loss, Aux(updated, {})
-
-        minibatch = {"maps": batch.maps, "weight": batch.weight}
-        dimensions = sum(math.prod(x.shape[1:]) for x in batch.maps)
-        always = jnp.ones((), bool)
-        return (common.single_step(tuple(buffers), loss_fn, minibatch, always, dimensions),)
+        return (common.nll_step(self.latents, buffers, batch),)
 
     def log_probs(
         self, variables: Mapping[str, Tree], batch: Batch
     ) -> tuple[Float[Array, "B h w"], ...]:
         """Minus half the mean square of the latents of every scale, without log-determinants."""
-        found = self.latents(variables, batch.maps)
-        return tuple(-0.5 * jnp.mean(z**2, axis=-1) for z, _ in found)
+        found, _ = self.latents(variables, batch.maps)
+        return tuple(-0.5 * jnp.mean(z**2, axis=-1) for z in found)
 
 
 def calibrate(

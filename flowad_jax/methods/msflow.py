@@ -7,7 +7,6 @@ pooling behind the encoder's taps is the encoder's (`encoder.pool`).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,7 @@ from flowad_jax.lookup import check_choice
 from flowad_jax.methods import common
 from flowad_jax.methods.common import COMPUTE, require
 from flowad_jax.ops import arrays
-from flowad_jax.types import Aux, Batch, Calibration, Method, Phase, Scores, Tree
+from flowad_jax.types import Batch, Calibration, Method, Phase, Scores, Tree
 
 IN_NATS = 1  # `Calibration.form`; 0 are the scores of version 0.1, which reach 1 and tie
 TINY = {"condition": 8, "blocks": (1, 1)}  # options that tests use
@@ -96,21 +95,8 @@ class _Network:
     def phases(self, buffers: Tree, batch: Batch, rng: jax.Array) -> tuple[Phase, ...]:
         """One gradient step on all flows at once."""
         del rng
-        flow = self.flow(batch.maps)
-
-        def loss_fn(params: Tree, updated: Tree, minibatch: Tree) -> tuple[jax.Array, Aux]:
-            out: Any = flow.apply({"params": params, "buffers": buffers}, minibatch["maps"])
-            latents, log_det = out
-            squares = sum(jnp.sum(z**2, axis=(1, 2, 3)) for z in latents)
-            # As in the reference: summed over the dimensions, without the constant of the normal.
-            nll = 0.5 * squares - log_det
-            loss = jnp.sum(minibatch["weight"] * nll) / jnp.sum(minibatch["weight"])
-            return loss, Aux(updated, {})
-
-        minibatch = {"maps": batch.maps, "weight": batch.weight}
-        dimensions = sum(math.prod(x.shape[1:]) for x in batch.maps)
-        always = jnp.ones((), bool)
-        return (common.single_step(tuple(buffers), loss_fn, minibatch, always, dimensions),)
+        apply: Any = self.flow(batch.maps).apply
+        return (common.nll_step(apply, buffers, batch),)
 
     def log_probs(
         self, variables: Mapping[str, Tree], batch: Batch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +25,7 @@ from flowad_jax.serve.metrics import CONTENT_TYPE_LATEST, Metrics
 from flowad_jax.serve.served import Served
 from flowad_jax.version import __version__
 
+BASE = "/v1/detectors/{name}"
 PAGE = Path(__file__).parent / "page"
 FILES = {"/": "index.html", **{f"/{path.name}": path.name for path in sorted(PAGE.glob("*.*"))}}
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
@@ -89,6 +91,8 @@ def create(
     app.add_exception_handler(Exception, errors.bug)
     _add_state(app, served, metrics)
     _add_detectors(app, served)
+    _add_verdicts(app, served)
+    _add_drift(app, served)
     _add_page(app)
     return Guard(app, limits, metrics, tuple(FILES))
 
@@ -112,14 +116,15 @@ def _add_state(app: FastAPI, served: Mapping[str, Served], metrics: Metrics) -> 
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _add_detectors(app: FastAPI, served: Mapping[str, Served]) -> None:
-    base = "/v1/detectors/{name}"
+def _find(served: Mapping[str, Served], name: str) -> Served:
+    if name not in served:
+        known = ", ".join(served)
+        raise HTTPException(404, f"there is no detector '{printable(name)}': choose {known}")
+    return served[name]
 
-    def find(name: str) -> Served:
-        if name not in served:
-            known = ", ".join(served)
-            raise HTTPException(404, f"there is no detector '{printable(name)}': choose {known}")
-        return served[name]
+
+def _add_detectors(app: FastAPI, served: Mapping[str, Served]) -> None:
+    find, base = partial(_find, served), BASE
 
     @app.get("/v1/detectors", responses=errors.described())
     def detectors() -> answers.Detectors:
@@ -155,6 +160,10 @@ def _add_detectors(app: FastAPI, served: Mapping[str, Served]) -> None:
             raise HTTPException(404, f"the {kind} of image {number} is not kept any more")
         return Response(content, media_type="image/png")
 
+
+def _add_verdicts(app: FastAPI, served: Mapping[str, Served]) -> None:
+    find, base = partial(_find, served), BASE
+
     @app.get(f"{base}/history", responses=errors.described(404, 422))
     def history(
         name: str,
@@ -181,6 +190,21 @@ def _add_detectors(app: FastAPI, served: Mapping[str, Served]) -> None:
         with errors.explained(422):
             return find(name).judge.card(false_alarm_rate)
 
+    @app.get(f"{base}/feedback.csv", responses=errors.described(404, 409), response_class=Response)
+    def feedback(name: str) -> Response:
+        """All that was judged, with verdicts, as a table."""
+        from flowad_jax.feedback.table import csv_text
+
+        one = find(name)
+        if one.stream.store is None:
+            raise HTTPException(409, "nothing is kept: start with --feedback")
+        text = csv_text(one.stream.store.rows())
+        return Response(text, media_type="text/csv; charset=utf-8")
+
+
+def _add_drift(app: FastAPI, served: Mapping[str, Served]) -> None:
+    find, base = partial(_find, served), BASE
+
     @app.get(f"{base}/drift", responses=errors.described(404))
     def drift(name: str) -> answers.Drift:
         """The drift statistic and its course."""
@@ -195,17 +219,6 @@ def _add_detectors(app: FastAPI, served: Mapping[str, Served]) -> None:
             find(name).stream.reset()
         logs.event("drift reset", detector=name)
         return drift(name)
-
-    @app.get(f"{base}/feedback.csv", responses=errors.described(404, 409), response_class=Response)
-    def feedback(name: str) -> Response:
-        """All that was judged, with verdicts, as a table."""
-        from flowad_jax.feedback.table import csv_text
-
-        one = find(name)
-        if one.stream.store is None:
-            raise HTTPException(409, "nothing is kept: start with --feedback")
-        text = csv_text(one.stream.store.rows())
-        return Response(text, media_type="text/csv; charset=utf-8")
 
 
 def _add_page(app: FastAPI) -> None:
