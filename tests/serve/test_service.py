@@ -218,7 +218,9 @@ def test_a_body_without_a_length_is_counted(service):
 def test_a_head_that_never_ends_is_let_go(service):
     with socket.create_connection(("127.0.0.1", service.port), timeout=60) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        assert b"alive" in client.recv(1000)
+        answer = b""
+        while b"alive" not in answer:  # head and body may come apart
+            answer += client.recv(1000)
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127")  # and no more
         started = time.monotonic()
         assert client.recv(1000) == b""
