@@ -12,6 +12,9 @@ from flowad_jax.settings.sections import section
 
 _SCHEDULES = {
     "fastflow": "schedules.constant",
+    "gaussian": "schedules.constant",
+    "patchflow": "schedules.constant",
+    "uflow": "schedules.linear",
     "msflow": "schedules.msflow",
     "ssnf": "schedules.ssnf",
 }
@@ -26,6 +29,12 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
         "train.eval_every": 10,
         "train.checkpoint_every": 10,
     },
+    "gaussian": {
+        "data.rotation_degrees": 0.0,
+        "train.epochs": 1,  # there are no gradient steps; it tells the loss
+        "train.checkpoint_every": 1,
+        "train.eval_every": 1,
+    },
     "msflow": {
         "data.image_size": 512,
         "data.rotation_degrees": 0.0,
@@ -38,6 +47,17 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
         "train.eval_every": 4,
         "train.checkpoint_every": 4,
         "eval.batch_size": 8,
+    },
+    "patchflow": {
+        "data.rotation_degrees": 0.0,
+        "encoder.pyramid": 3,
+        "train.epochs": 10,
+        "train.batch_size": 16,
+        "train.learning_rate": 1e-3,
+        "train.weight_decay": 1e-4,
+        "train.eval_every": 10,
+        "train.checkpoint_every": 5,
+        "eval.batch_size": 16,
     },
     "sanflow": {
         "data.rotation_degrees": 0.0,
@@ -61,6 +81,17 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
         "train.eval_every": 10,
         "train.checkpoint_every": 10,
         "eval.batch_size": 16,
+    },
+    "uflow": {
+        "data.image_size": 448,
+        "data.rotation_degrees": 0.0,
+        "encoder.strides": (4, 8, 16),
+        "train.batch_size": 4,
+        "train.learning_rate": 1e-3,
+        "train.weight_decay": 1e-5,
+        "train.eval_every": 10,
+        "train.checkpoint_every": 10,
+        "eval.batch_size": 4,
     },
 }
 

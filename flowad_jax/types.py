@@ -6,7 +6,7 @@ N rows. jax is imported for annotations only, so that data loading does not pay 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -136,7 +136,7 @@ class Calibration(NamedTuple):
     """Constants fitted on normal images, which free a score from the other test images.
 
     Attributes:
-      scale_max: (L,) largest log-likelihood per dimension of each scale.
+      scale_max: (L,) largest log-likelihood per dimension of each map of likelihoods.
       map_max: () or (K,) largest value of the summed likelihood map, or of each of K such maps.
       form: () number of the formula for image scores, where a method has had several; stored, so
         that a detector keeps the one that its thresholds are of.
@@ -178,6 +178,8 @@ class Method:
         and below them, row by row, what synthesis made of each; or ``"mixture"``, images of which
         synthesis has changed some, with masks.
       needs_image: whether it needs `Batch.image` beside the feature maps.
+      fit: ``(variables, training batches) -> buffers``, what one pass over the training images
+        finds in closed form before the first gradient step; None where there is nothing to find.
     """
 
     init: Callable[[jax.Array, Batch], dict[str, Tree]]
@@ -188,6 +190,7 @@ class Method:
     published: str
     batch_kind: str = "normal"
     needs_image: bool = False
+    fit: Callable[[Mapping[str, Tree], Iterable[Batch]], dict[str, Tree]] | None = None
 
 
 class TrainState(NamedTuple):

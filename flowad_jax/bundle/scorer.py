@@ -43,10 +43,9 @@ class Scorer:
     @property
     def stages(self) -> tuple[str, ...]:
         """Names of what `trace` returns."""
-        scales = range(len(self._model.batch_shapes.maps))
-        parts = range(len(self._parts))
+        parts, scales = range(len(self._parts)), range(len(self._model.likelihood_shapes))
         return (
-            *(f"features {scale}" for scale in scales),
+            *(f"features {tap}" for tap in range(len(self._model.batch_shapes.maps))),
             *(f"likelihoods {part}.{scale}" for part in parts for scale in scales),
             *("score", "map"),
         )

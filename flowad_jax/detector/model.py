@@ -59,6 +59,14 @@ class DetectorModel:
         image = jax.ShapeDtypeStruct((1, *self.image_size, 3), np.float32)
         return jax.eval_shape(self.encode, self.encoder.variables, image)
 
+    @property
+    def likelihood_shapes(self) -> tuple[tuple[int, int], ...]:
+        """(h, w) of the maps of likelihoods that the method makes of a batch."""
+        batch, key = self.batch_shapes, jax.random.key(0)
+        variables = jax.eval_shape(self.method.init, key, batch)
+        found = jax.eval_shape(self.method.log_probs, variables, batch)
+        return tuple(x.shape[1:] for x in found)
+
 
 def build_model(config: config_dict.ConfigDict) -> DetectorModel:
     """Builds what a config says about encoder and method; reads no images.

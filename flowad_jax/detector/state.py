@@ -82,6 +82,6 @@ def _check_meta(model: DetectorModel, meta: dict[str, Any], file: Path) -> None:
             f"sha256 {here[:12]}..., but it was trained on {trained_on[:12]}..."
         )
     if "fitted" in meta:
-        maps = [np.zeros(shape.shape[:3], np.float32) for shape in model.batch_shapes.maps]
+        maps = [np.zeros((1, *shape), np.float32) for shape in model.likelihood_shapes]
         like = model.method.calibrate(maps, model.image_size)
         calibration.check_shapes(calibration.from_json(meta["fitted"]), like, file)

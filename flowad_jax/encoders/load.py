@@ -14,7 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from flowad_jax.encoders import weight_files
 from flowad_jax.encoders.architecture import find, shapes
 from flowad_jax.encoders.precision import COMPUTE, in_precision, rounded
-from flowad_jax.encoders.taps import choose_taps, normalised, pooled
+from flowad_jax.encoders.taps import at_sizes, choose_taps, normalised, pooled
 from flowad_jax.errors import UserError
 from flowad_jax.lookup import check_choice
 from flowad_jax.types import Encoder, Published, Tree
@@ -32,6 +32,7 @@ def load(
     final_norm: bool | None = None,
     tap_at: str | None = None,
     compute: str = "float32",
+    pyramid: int = 1,
     seed: int = 0,
 ) -> Encoder:
     """Returns an encoder with the variables that its taps need, on the default device.
@@ -49,11 +50,13 @@ def load(
         its default.
       tap_at: where in its block a tap of a convolutional network lies; None for its default.
       compute: ``"bfloat16"`` for a forward pass in half precision; maps are float32 either way.
+      pyramid: image sizes that the network sees, each half as large as the one before, rounded
+        down to what it takes; the maps of the largest come first. 1 for the image alone.
       seed: of random weights.
 
     Raises:
-      UserError: the name, a tap or stride, the padding, the pooling, the precision or the weights
-        are not what they should be, or the architecture has no such option.
+      UserError: the name, the pyramid, a tap or stride, the padding, the pooling, the precision or
+        the weights are not what they should be, or the architecture has no such option.
 
     Example:
       >>> encoder = load("resnet.resnet_tiny", weights="random", strides=(4, 8))
@@ -76,6 +79,7 @@ def load(
     apply = pooled(in_precision(module.apply, compute), pool)
     if layer_norm:
         apply = normalised(apply)
+    apply = at_sizes(apply, pyramid, spec.multiple)
     target = shapes(module, spec)
     if weights == "random":
         variables = random_variables(target, seed)

@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from flowad_jax.errors import UserError
 from flowad_jax.lookup import nearest
+from flowad_jax.ops.arrays import resize_bilinear
 from flowad_jax.types import EncoderSpec
 
 Apply = Callable[..., tuple[jax.Array, ...]]  # (variables, image) -> maps, as of `Encoder`
@@ -100,3 +101,34 @@ def normalised(apply: Apply) -> Apply:
     return lambda variables, image: tuple(
         jax.nn.standardize(tap, axis=-1, epsilon=1e-6) for tap in apply(variables, image)
     )
+
+
+def at_sizes(apply: Apply, count: int, multiple: int = 1) -> Apply:
+    """Returns ``apply`` on an image pyramid, whose maps follow each other, largest image first.
+
+    PatchFlow sees an image, its half and its quarter. Resizing is bilinear without smoothing, as
+    PyTorch's.
+
+    Args:
+      apply: on one image size.
+      count: sizes; each side is half of the one before, rounded down.
+      multiple: sides are then rounded down to one.
+
+    Raises:
+      UserError: there is no size, or so many that nothing is left of an image.
+    """
+    if type(count) is not int or count < 1:
+        raise UserError(f"encoder.pyramid={count!r}: a whole number from 1")
+
+    def applied(variables: Any, image: jax.Array) -> tuple[jax.Array, ...]:
+        maps: tuple[jax.Array, ...] = ()
+        for level in range(count):
+            size = tuple((side // 2**level) // multiple * multiple for side in image.shape[1:3])
+            if 0 in size:
+                sides = " x ".join(map(str, image.shape[1:3]))
+                raise UserError(f"encoder.pyramid={count}: too many for images of {sides} px")
+            # The image itself is not cut to a multiple: that it is one was checked.
+            maps += apply(variables, resize_bilinear(image, size) if level else image)
+        return maps
+
+    return applied if count > 1 else apply

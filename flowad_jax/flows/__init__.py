@@ -7,12 +7,13 @@ import jax.numpy as jnp
 
 from flowad_jax.errors import UserError
 from flowad_jax.flows.coupling import Clamp, CouplingBlock
-from flowad_jax.flows.flow import Flow, NormalizedFlow
+from flowad_jax.flows.flow import Flow, NormalizedFlow, map_norm
 from flowad_jax.flows.fusion import FusionFlow
 from flowad_jax.flows.multiscale import MultiScaleFlow
 from flowad_jax.flows.position import position_code
 from flowad_jax.flows.residual_net import ResidualNet, block_layouts
-from flowad_jax.flows.subnets import MLP, ConvNet, PlainConvNet
+from flowad_jax.flows.subnets import MLP, ConvNet, NormedConvNet, PlainConvNet
+from flowad_jax.flows.u_shape import UShapedFlow
 
 
 def cflow_decoder(
@@ -62,6 +63,24 @@ def fastflow_flow(
     return Flow(tuple(CouplingBlock(channels, net, clamp or Clamp(2.0), "hard") for net in nets))
 
 
+def patchflow_flow(
+    channels: int = 128, hidden: int = 128, blocks: int = 1, clamp: Clamp | None = None
+) -> Flow:
+    """Returns the flow of PatchFlow: coupling blocks on maps, whose nets end with a BatchNorm.
+
+    While it is trained, their condition is the weight of every image, see `NormedConvNet`.
+
+    Args:
+      channels: C of the maps.
+      hidden: channels inside a net (published: 128).
+      blocks: length of the chain (published: 1).
+      clamp: bound on the log-scale (published: 2.0 with FrEIA 0.2's convention).
+    """
+    net = partial(NormedConvNet, hidden=hidden)
+    chain = (CouplingBlock(channels, net, clamp or Clamp(2.0), "hard") for _ in range(blocks))
+    return Flow(tuple(chain))
+
+
 def ssnf_flow(
     channels: int,
     blocks: int = 10,
@@ -109,10 +128,14 @@ __all__ = [
     "FusionFlow",
     "MultiScaleFlow",
     "NormalizedFlow",
+    "NormedConvNet",
     "PlainConvNet",
     "ResidualNet",
+    "UShapedFlow",
     "cflow_decoder",
     "fastflow_flow",
+    "map_norm",
+    "patchflow_flow",
     "position_code",
     "ssnf_flow",
 ]

@@ -91,6 +91,14 @@ class Flow(nn.Module):
         return self
 
 
+def map_norm(name: str | None = None) -> nn.LayerNorm:
+    """Returns PyTorch's LayerNorm over channels and positions, with weights for each of them."""
+    axes = (-3, -2, -1)
+    return nn.LayerNorm(
+        epsilon=1e-5, use_fast_variance=False, reduction_axes=axes, feature_axes=axes, name=name
+    )
+
+
 class NormalizedFlow(nn.Module):
     """A flow on maps behind a trained LayerNorm over channels and positions (FastFlow).
 
@@ -110,12 +118,5 @@ class NormalizedFlow(nn.Module):
     ) -> tuple[Float[Array, "B H W C"], Float[Array, " B"]]:
         """Maps feature maps to latents, with the log-determinants of the flow."""
         if self.layer_norm:
-            axes = (-3, -2, -1)
-            x = nn.LayerNorm(
-                epsilon=1e-5,
-                use_fast_variance=False,
-                reduction_axes=axes,
-                feature_axes=axes,
-                name="norm",
-            )(x)
+            x = map_norm("norm")(x)
         return self.flow(x)

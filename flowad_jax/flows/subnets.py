@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from flowad_jax.flows.batch_norm import BatchNorm
 from flowad_jax.ops.convolution import convolve
 
 # PyTorch's default for linear layers and convolutions: uniform within 1 / sqrt(fan_in), for kernel
@@ -132,3 +133,29 @@ class PlainConvNet(nn.Module):
         """Predicts from maps; there is no condition."""
         hidden = SameConv(int(self.ratio * x.shape[-1]), size=self.size, name="hidden")(x)
         return SameConv(self.features, size=self.size, name="out")(nn.relu(hidden))
+
+
+class NormedConvNet(nn.Module):
+    """Convolution, convolution, BatchNorm, leaky ReLU (PatchFlow, as its public code has it).
+
+    Attributes:
+      features: number of output channels.
+      hidden: channels between the convolutions.
+    """
+
+    features: int
+    hidden: int = 128
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B H W C"], cond: Float[Array, " B"] | None = None
+    ) -> Float[Array, "B H W features"]:
+        """Predicts from maps.
+
+        Args:
+          x: the maps.
+          cond: weight of every image while training: those of weight 1 normalise, and running
+            statistics in ``buffers`` are updated. None for scoring, with the running statistics.
+        """
+        x = SameConv(self.features, name="out")(SameConv(self.hidden, name="hidden")(x))
+        return nn.leaky_relu(BatchNorm(name="norm")(x, cond), 0.2)

@@ -74,7 +74,7 @@ class Predictor:
         self.filter: str = config.data.filter
         self.white: int = config.data.options.get("white", image_files.WHITE)
         self.batch_size: int = config.eval.batch_size
-        self._map_shapes = [shape.shape[1:3] for shape in model.batch_shapes.maps]
+        self._map_shapes = model.likelihood_shapes
         self.position = math.prod(self.canvas.shape) / max(map(math.prod, self._map_shapes))
         self._decisions = decisions([part.fitted for part in parts], config, threshold)
         self.thresholds: dict[str, Any] = self._decisions.card

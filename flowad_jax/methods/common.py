@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from flowad_jax.errors import UserError
 from flowad_jax.ops import arrays
-from flowad_jax.types import Aux, Batch, Phase, Tree
+from flowad_jax.types import Aux, Batch, Calibration, Phase, Scores, Tree
 
 COMPUTE = {"float32": None, "bfloat16": jnp.bfloat16}  # None: the dtype of the feature maps
 
@@ -64,6 +64,7 @@ def nll_step(
     latents: Callable[[Mapping[str, Tree], Sequence[Array]], tuple[Sequence[Array], Array]],
     buffers: Mapping[str, Tree],
     batch: Batch,
+    groups: tuple[str, ...] | None = None,
 ) -> Phase:
     """Returns one gradient step on all flows, by the negative log-likelihood of whole images.
 
@@ -73,6 +74,7 @@ def nll_step(
       latents: ``(variables, maps) -> latents (B, h, w, C) of all scales, log-determinants (B,)``.
       buffers: of all groups.
       batch: with feature maps and weights.
+      groups: names of the parameter groups, if others than those with buffers have some.
     """
 
     def loss_fn(params: Tree, updated: Tree, minibatch: Tree) -> tuple[jax.Array, Aux]:
@@ -83,7 +85,12 @@ def nll_step(
 
     minibatch = {"maps": batch.maps, "weight": batch.weight}
     dimensions = sum(math.prod(x.shape[1:]) for x in batch.maps)
-    return single_step(tuple(buffers), loss_fn, minibatch, jnp.ones((), bool), dimensions)
+    return single_step(groups or tuple(buffers), loss_fn, minibatch, jnp.ones((), bool), dimensions)
+
+
+def minus_half_mean_square(z: Float[Array, "B h w C"]) -> Float[Array, "B h w"]:
+    """The exponent of a standard normal per channel, which lacks log-determinant and constant."""
+    return -0.5 * jnp.mean(z**2, axis=-1)
 
 
 def scale_max(log_probs: Sequence[Float[np.ndarray, "N h w"]]) -> Float[np.ndarray, " L"]:
@@ -115,3 +122,35 @@ def summed_likelihood(
         for values, largest in zip(maps, highest, strict=True)
     )
     return total
+
+
+def calibrate_by_mean_likelihood(
+    log_probs: Sequence[Float[np.ndarray, "N h w"]], image_size: tuple[int, int]
+) -> Calibration:
+    """Finds the largest mean likelihood of normal images, above which nothing is anomalous."""
+    largest = max(_mean_likelihood(maps, image_size).max() for maps in by_image(log_probs))
+    return Calibration(scale_max(log_probs), np.float64(largest))
+
+
+def aggregate_mean_likelihood(
+    log_probs: Sequence[Float[np.ndarray, "N h w"]],
+    image_size: tuple[int, int],
+    calibration: Calibration | None = None,
+) -> Scores:
+    """Turns likelihood maps into scores, image by image (FastFlow, U-Flow, PatchFlow).
+
+    A map is minus the mean over scales of ``exp(-|z|^2 / (2 C))``; calibrated it counts from the
+    largest value of normal images, which changes no order. An image scores as its worst pixel.
+    """
+    xp = arrays.namespace(log_probs[0])
+    highest = 0.0 if calibration is None else calibration.map_max
+    pixel = [highest - _mean_likelihood(maps, image_size) for maps in by_image(log_probs)]
+    return Scores(xp.stack([x.max() for x in pixel]), xp.stack(pixel))
+
+
+def _mean_likelihood(
+    maps: Sequence[Float[np.ndarray, "1 h w"]], image_size: tuple[int, int]
+) -> Float[np.ndarray, "H W"]:
+    exp = arrays.namespace(maps[0]).exp
+    total: Any = sum(arrays.resize_half_pixel(exp(values), image_size)[0] for values in maps)
+    return total / len(maps)

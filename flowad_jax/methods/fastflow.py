@@ -2,7 +2,8 @@
 
 Yu, Zheng, Wang, Li, Wu, Zhao, Wu: "FastFlow: Unsupervised Anomaly Detection and Localization via 2D
 Normalizing Flows", 2021, with what the two public implementations add, which agree: the LayerNorm
-and the form of the scores. Read from top to bottom: flows, loss, likelihood maps, scores.
+and the form of the scores. Read from top to bottom: flows, loss, likelihood maps; the
+scores are in `common`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from flowad_jax.flows import Clamp, NormalizedFlow, fastflow_flow
@@ -24,8 +23,7 @@ from flowad_jax.flows.coupling import CLAMPS
 from flowad_jax.lookup import check_choice
 from flowad_jax.methods import common
 from flowad_jax.methods.common import require
-from flowad_jax.ops import arrays
-from flowad_jax.types import Batch, Calibration, Method, Phase, Scores, Tree
+from flowad_jax.types import Batch, Method, Phase, Tree
 
 TINY = {"blocks": 2}  # options that tests use
 
@@ -64,8 +62,8 @@ def build(
         init=flows.init,
         phases=flows.phases,
         log_probs=flows.log_probs,
-        calibrate=calibrate,
-        aggregate=aggregate,
+        calibrate=common.calibrate_by_mean_likelihood,
+        aggregate=common.aggregate_mean_likelihood,
         published="per_image",
     )
 
@@ -102,36 +100,4 @@ class _Flows:
     ) -> tuple[Float[Array, "B h w"], ...]:
         """Minus half the mean square of the latents of every scale, without log-determinants."""
         found, _ = self.latents(variables, batch.maps)
-        return tuple(-0.5 * jnp.mean(z**2, axis=-1) for z in found)
-
-
-def calibrate(
-    log_probs: Sequence[Float[np.ndarray, "N h w"]], image_size: tuple[int, int]
-) -> Calibration:
-    """Finds the largest mean likelihood of normal images, above which nothing is anomalous."""
-    largest = max(_likelihood(maps, image_size).max() for maps in common.by_image(log_probs))
-    return Calibration(common.scale_max(log_probs), np.float64(largest))
-
-
-def aggregate(
-    log_probs: Sequence[Float[np.ndarray, "N h w"]],
-    image_size: tuple[int, int],
-    calibration: Calibration | None = None,
-) -> Scores:
-    """Turns likelihood maps into scores, image by image.
-
-    A map is minus the mean over scales of ``exp(-|z|^2 / (2 C))``; calibrated it counts from the
-    largest value of normal images, which changes no order. An image scores as its worst pixel.
-    """
-    xp = arrays.namespace(log_probs[0])
-    highest = 0.0 if calibration is None else calibration.map_max
-    pixel = [highest - _likelihood(maps, image_size) for maps in common.by_image(log_probs)]
-    return Scores(xp.stack([x.max() for x in pixel]), xp.stack(pixel))
-
-
-def _likelihood(
-    maps: Sequence[Float[np.ndarray, "1 h w"]], image_size: tuple[int, int]
-) -> Float[np.ndarray, "H W"]:
-    exp = arrays.namespace(maps[0]).exp
-    total: Any = sum(arrays.resize_half_pixel(exp(values), image_size)[0] for values in maps)
-    return total / len(maps)
+        return tuple(common.minus_half_mean_square(z) for z in found)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from scipy import sparse
+from scipy.ndimage import gaussian_filter1d
 
 _DENSE = 2**20  # weights of an axis; as many on, nearly all of them 0, would take gigabytes
 LOG_2PI = math.log(2.0 * math.pi)
@@ -101,6 +102,17 @@ def upsample(x: Float[Array, "B h w C"], target: Sequence[int]) -> Float[Array, 
     return _resample(x, interpolation_matrix, target)
 
 
+def resize_bilinear(x: Float[Array, "B h w C"], target: Sequence[int]) -> Float[Array, "B H W C"]:
+    """Resizes maps bilinearly with coinciding edges."""
+    return _resample(x, lambda size, goal: _half_pixel(size, goal).toarray(), target)
+
+
+def window_matrix(size: int, window: int) -> Float[np.ndarray, "size size"]:
+    """Weights (size, size) of the mean of an odd window, with zeros beyond the ends."""
+    distance = np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
+    return (distance <= window // 2) / window
+
+
 def _resample(x: jax.Array, matrix: Callable[..., Any], target: Sequence[int]) -> jax.Array:
     if x.shape[1:3] == tuple(target):
         return x
@@ -136,6 +148,20 @@ def _resize(maps: Any, weights: Callable[[int, int], Any], target: tuple[int, in
         return rows.toarray() @ maps @ columns.toarray().T
     wide = [rows @ (columns @ one.T).T for one in maps]
     return wide[0][None] if len(wide) == 1 else np.stack(wide)  # large ones come alone
+
+
+def smoothed(maps: Any, deviation: float) -> Any:
+    """Convolves maps (N, H, W) with a Gaussian, mirrored at the border, in their dtype.
+
+    Its ``deviation`` is in pixels, and it ends after four of them; 0 changes nothing.
+    """
+    if not deviation:
+        return maps
+    rows, columns = (
+        gaussian_filter1d(np.eye(size), deviation, axis=0, mode="mirror").astype(maps.dtype)
+        for size in maps.shape[1:]
+    )
+    return rows @ maps @ columns.T
 
 
 def mean_of_top(maps: Any, share: float) -> Any:

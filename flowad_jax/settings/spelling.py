@@ -46,10 +46,12 @@ def read_stored(config: dict[str, Any]) -> dict[str, Any]:
       UserError: it has a value of a key of version 0.1 for which there is no key any more.
     """
     config = copy.deepcopy(config)
-    data, synthesis, train, evaluated = (
+    data, synthesis, train, evaluated, encoder = (
         found if isinstance(found := config.get(name), dict) else {}
-        for name in ("data", "synthesis", "train", "eval")
+        for name in ("data", "synthesis", "train", "eval", "encoder")
     )
+    if "weights" in encoder:
+        encoder.setdefault("pyramid", 1)
     train.pop("plan_memory", None)
     if "epochs" in train:
         train.setdefault("init_from", None)

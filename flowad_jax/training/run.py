@@ -22,7 +22,14 @@ from flowad_jax.detector.checkpoint import Position
 from flowad_jax.detector.splits import Split
 from flowad_jax.errors import UserError
 from flowad_jax.interrupt import Interrupted, Signals
-from flowad_jax.training import feature_cache, metrics_log, scoring, summary, warm_start
+from flowad_jax.training import (
+    closed_form,
+    feature_cache,
+    metrics_log,
+    scoring,
+    summary,
+    warm_start,
+)
 from flowad_jax.training.experiment import Experiment
 from flowad_jax.training.metrics_log import MetricsLog, explain_not_finite, numbers
 from flowad_jax.training.optimizer import fresh_state, state_shapes
@@ -124,11 +131,18 @@ class TrainingRun:
         return self.position.batch in (0, self._steps_per_epoch)
 
     def prepare_features(self, signals: Signals) -> None:
-        """Computes the features that never change, if epochs are left that need them."""
+        """Computes features that never change and fits what takes no steps, if epochs are left."""
         if self.position.epoch < self._config.epochs:
             self.features = feature_cache.prepare(
                 self.experiment, self._outputs, lambda: self.stop_if_asked(signals)
             )
+            if self.position == (0, 0) and not self._config.init_from:
+                self.state = closed_form.fitted(
+                    self.experiment,
+                    self.state,
+                    self.features.train,
+                    lambda: self.stop_if_asked(signals),
+                )
             # None: within the epochs.
             self._meta["features_seconds"] = round(self.features.train.seconds, 3) or None
 

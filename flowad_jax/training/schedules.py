@@ -13,7 +13,7 @@ from flowad_jax.errors import UserError
 
 Schedule = Callable[[jax.Array], jax.Array]  # image batches seen -> learning rate
 
-EXPORTS = ("cflow", "constant", "msflow", "ssnf")
+EXPORTS = ("cflow", "constant", "linear", "msflow", "ssnf")
 
 
 def cflow(
@@ -130,3 +130,30 @@ def constant(learning_rate: float, epochs: int, steps_per_epoch: int) -> Schedul
     """The same learning rate throughout."""
     del epochs, steps_per_epoch
     return lambda step: jnp.full(jnp.shape(step), learning_rate)
+
+
+def linear(
+    learning_rate: float,
+    epochs: int,
+    steps_per_epoch: int,
+    end: float = 0.4,
+    steps: int | None = 25_000,
+) -> Schedule:
+    """Falls evenly from batch to batch to a share of the learning rate, and stays there (U-Flow).
+
+    Args:
+      learning_rate: of the first batch.
+      epochs: passes over the images in the whole run.
+      steps_per_epoch: image batches per pass.
+      end: share of the learning rate that remains.
+      steps: image batches until then; None for those of the whole run.
+
+    Raises:
+      UserError: ``end`` is no share or ``steps`` is negative.
+    """
+    if not 0 <= end <= 1:
+        raise UserError(f"train.schedule.end={end}: a share lies in 0 ... 1")
+    if steps is not None and steps < 1:
+        raise UserError(f"train.schedule.steps={steps}: batches of the fall, or None for the run")
+    fall = steps or epochs * steps_per_epoch
+    return lambda step: learning_rate * (1 - (1 - end) * jnp.minimum(step / fall, 1.0))

@@ -62,7 +62,7 @@ def make_step(
         for phase in method.phases(state.buffers, batch, rng):
             phase = phase._replace(minibatches=devices.shard_minibatches(phase.minibatches))
             state, report = _run_phase(state, phase, optimizer, learning_rate, clip_norm)
-            reports["+".join(phase.param_groups)] = (report, phase.active)
+            reports[_name(phase)] = (report, phase.active)
         metrics = _metrics(reports) | {"learning_rate": learning_rate}
         sound = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves((batch.maps, batch.image))]
         metrics[f"finite/{FEATURES}"] = jnp.all(jnp.stack(sound))
@@ -118,9 +118,7 @@ def make_loss(
 
     def loss(state: TrainState, batch: Batch) -> jax.Array:
         phases = method.phases(state.buffers, batch, jax.random.key(0))
-        return _metrics(
-            {"+".join(phase.param_groups): _evaluate(state, phase) for phase in phases}
-        )["loss"]
+        return _metrics({_name(phase): _evaluate(state, phase) for phase in phases})["loss"]
 
     return jax.jit(loss)
 
@@ -173,6 +171,10 @@ def _run_phase(
             params[group], opt_state[group], jnp.sum(phase.active), learning_rate
         )
     return state._replace(params=params, opt_state=opt_state, buffers=buffers), report
+
+
+def _name(phase: Phase) -> str:
+    return "+".join(phase.param_groups) or "closed_form"  # nothing is left for gradients
 
 
 def _evaluate(state: TrainState, phase: Phase) -> tuple[Metrics, jax.Array]:

@@ -45,6 +45,10 @@ def continued(
             "train.init_from: folds and stacks hold out images that the earlier run was trained "
             "on: use eval.calibration='split' without train.stack"
         )
+    if not fresh.params:
+        raise UserError(
+            f"train.init_from: {config.method.name} is fitted anew in every run, so leave it out"
+        )
     _check_same(config, path)
     earlier, _, meta = state.of_workdir(experiment, path, experiment.devices)
     seen = {*meta.get("images", {}).get("train", {}).values(), *meta.get("ancestors", ())}

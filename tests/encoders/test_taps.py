@@ -8,6 +8,7 @@ import pytest
 from flowad_jax.encoders import architecture, load
 from flowad_jax.encoders.taps import choose_taps, pooled
 from flowad_jax.errors import UserError
+from flowad_jax.ops.arrays import resize_bilinear
 from tests.encoders import maps
 
 TINY = "resnet.resnet_tiny"
@@ -117,3 +118,38 @@ def test_a_loaded_encoder_pools_its_taps():
         assert encoder.source == plain.source
         ours = jax.jit(encoder.apply)(encoder.variables, image)
         maps.assert_close(ours, [by_hand(pool, np.asarray(tap)) for tap in taps])
+
+
+def test_a_pyramid_is_the_network_on_smaller_images():
+    """Sizes are rounded down; the largest comes first; images are resized as PyTorch does."""
+    plain, tall = (
+        load.load(TINY, "random", strides=(4, 8), padding="zeros", pyramid=count)
+        for count in (1, 3)
+    )
+    image = np.random.default_rng(0).normal(size=(2, 34, 50, 3)).astype(np.float32)
+    found = jax.jit(tall.apply)(tall.variables, image)
+    assert len(found) == 6
+    for level, size in enumerate([(34, 50), (17, 25), (8, 12)]):
+        smaller = image if not level else resize_bilinear(jnp.asarray(image), size)
+        expected = jax.jit(plain.apply)(plain.variables, smaller)
+        for ours, wanted in zip(found[2 * level :], expected, strict=False):
+            np.testing.assert_allclose(ours, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_the_sizes_of_a_transformers_pyramid_are_multiples_of_its_patch():
+    encoder = load.load("vit.dinov2_tiny", "random", taps=(0,), pyramid=2)
+    image = jnp.zeros((1, 70, 56, 3))
+    shapes = jax.eval_shape(encoder.apply, encoder.variables, image)
+    assert [x.shape[1:3] for x in shapes] == [(5, 4), (2, 2)]
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, "2"])
+def test_a_wrong_pyramid_is_named(count):
+    with pytest.raises(UserError, match=r"encoder\.pyramid=.*a whole number from 1"):
+        load.load(TINY, "random", pyramid=count)
+
+
+def test_a_pyramid_without_a_top_is_refused():
+    encoder = load.load(TINY, "random", padding="zeros", pyramid=5)
+    with pytest.raises(UserError, match=r"encoder\.pyramid=5: too many for images of 16 x 12 px"):
+        encoder.apply(encoder.variables, jnp.zeros((1, 16, 12, 3)))

@@ -14,8 +14,8 @@ class InferenceBatch(NamedTuple):
     anomaly_map: Any
 
 
-def load(model, monkeypatch):
-    """The modules ``anomaly_map`` and ``torch_model`` of one of its image models."""
+def load(model, monkeypatch, parts=("anomaly_map", "torch_model"), others=None):
+    """Modules of one of its image models; ``others`` stand for what they need beside that."""
     found = importlib.util.find_spec("anomalib")
     root = Path(found.origin).parent
     stubs = {
@@ -32,6 +32,7 @@ def load(model, monkeypatch):
         "timm.models": {},
         "timm.models.cait": {"Cait": object},
         "timm.models.vision_transformer": {"VisionTransformer": object},
+        **(others or {}),
     }
     for name, content in stubs.items():
         module = types.ModuleType(name)
@@ -44,8 +45,8 @@ def load(model, monkeypatch):
     monkeypatch.delitem(sys.modules, name, raising=False)
     flow.AllInOneBlock = importlib.import_module(name).AllInOneBlock
     modules = []
-    for part in ("anomaly_map", "torch_model"):
-        name = f"anomalib.models.image.{model}.{part}"
+    for part in parts:
+        name = part if "." in part else f"anomalib.models.image.{model}.{part}"
         monkeypatch.delitem(sys.modules, name, raising=False)
         modules.append(importlib.import_module(name))
     return modules

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.ndimage import center_of_mass
 
 from flowad_jax import lookup, parallel
 from flowad_jax.training import schedules
@@ -100,6 +101,8 @@ def test_a_step_is_finite_and_reaches_every_parameter(tiny):
 
 
 def test_training_lowers_the_loss(tiny):
+    if not tiny.state.params:
+        pytest.skip("no gradient steps")
     state, losses = tiny.state, []
     for _ in range(12):
         state, metrics = tiny.step(state, tiny.batch)
@@ -137,11 +140,29 @@ def test_a_restored_state_goes_on_as_if_nothing_had_happened(tiny):
 
 
 def test_another_seed_is_another_run(tiny):
+    if not tiny.state.params:
+        pytest.skip("nothing is drawn but what options ask for")
     states = [init_state(tiny.method, Adam(), tiny.batch, seed) for seed in (0, 0, 1)]
     (one, _), (again, _), (other, _) = (tiny.step(state, tiny.batch) for state in states)
     assert_same(one.params, again.params)
     leaves = zip(*(flat(state.params).values() for state in (one, other)), strict=True)
     assert any(not np.array_equal(a, b) for a, b in leaves)
+
+
+def test_a_fit_does_not_depend_on_the_batches(tiny):
+    """Nor on padding, nor on anomalous images; with it normal images are more likely."""
+    if tiny.method.fit is None:
+        pytest.skip("it has none")
+    batch = make_batch(images=8)
+    variables = {"params": tiny.state.params, "buffers": tiny.state.buffers}
+    parts = [jax.tree.map(lambda x, rows=rows: x[rows], batch) for rows in ([0, 1, 5], [2, 6, 3])]
+    padded = parts[0]._replace(weight=np.array([1, 1, 0], np.float32))
+    one = tiny.method.fit(variables, [batch])
+    assert_same(tiny.method.fit(variables, [padded, parts[1]]), one, rtol=1e-5, atol=1e-6)
+    before, after = ({**variables, "buffers": x} for x in (variables["buffers"], one))
+    moved, old = flat(after["buffers"]), flat(before["buffers"])
+    assert any(not np.array_equal(value, old[name]) for name, value in moved.items())
+    assert jax.tree.map(jnp.shape, one) == jax.tree.map(jnp.shape, variables["buffers"])
 
 
 def test_the_loss_without_a_step_is_finite_and_without_change(tiny):
@@ -152,7 +173,8 @@ def test_the_loss_without_a_step_is_finite_and_without_change(tiny):
 
 def test_likelihoods_have_the_sizes_of_the_maps_and_depend_on_their_image_alone(tiny):
     together = seen(tiny, tiny.batch)
-    assert [x.shape[1:] for x in together] == [shape[:2] for shape in SHAPES]
+    sizes = [shape[:2] for shape in SHAPES]
+    assert [x.shape[1:] for x in together] in (sizes, sizes[:1])  # some join all scales
     assert {x.dtype for x in together} == {np.dtype("float32")}
     for row in range(4):
         for scale, alone in zip(together, seen(tiny, tiny.batch, [row]), strict=True):
@@ -163,7 +185,7 @@ def test_calibrated_scores_depend_on_their_image_alone(tiny):
     """Without calibration only the forms that say so, which are not the transductive ones."""
     maps = seen(tiny, tiny.batch)
     fitted = tiny.method.calibrate([x[:2] for x in maps], SIZE)
-    assert fitted.scale_max.shape == (2,)
+    assert fitted.scale_max.shape == (len(maps),)
     forms = (fitted,) if tiny.method.published == "transductive" else (fitted, None)
     for calibration in forms:
         together = tiny.method.aggregate(maps, SIZE, calibration)
@@ -181,13 +203,15 @@ def test_calibrated_scores_depend_on_their_image_alone(tiny):
 def test_a_defect_is_found_where_it_is(tiny, corner):
     """In no corner is one axis taken for the other, as maps are not square."""
     batch = make_batch()
+    batch = batch if tiny.method.needs_image else batch._replace(image=None)
+    before = seen(tiny, batch)
     for values in batch.maps:
-        values[3, -corner[0], -corner[1]] = 40.0
-    maps = seen(tiny, batch if tiny.method.needs_image else batch._replace(image=None))
-    fitted = tiny.method.calibrate([x[:2] for x in maps], SIZE)
-    pixel = tiny.method.aggregate(maps, SIZE, fitted).pixel[3]
-    found = np.unravel_index(pixel.argmax(), SIZE)
-    assert [x >= side // 2 for x, side in zip(found, SIZE, strict=True)] == [*corner]
+        values[3, -corner[0], -corner[1]] = 6.0
+    after = seen(tiny, batch)
+    fitted = tiny.method.calibrate([x[:2] for x in before], SIZE)
+    without, pixel = (tiny.method.aggregate(x, SIZE, fitted).pixel[3] for x in (before, after))
+    middle = center_of_mass(np.maximum(pixel - without, 0))
+    assert [x >= (side - 1) / 2 for x, side in zip(middle, SIZE, strict=True)] == [*corner]
 
 
 def test_calibration_measures_against_normal_images(tiny):
