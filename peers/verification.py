@@ -85,7 +85,7 @@ def detector(
     """Builds the flows of a checkpoint with FrEIA.
 
     Args:
-      dialect: who wrote it, see `peers.detectors.DIALECTS`.
+      dialect: who wrote it, see `peers.detectors.DIALECTS` and `peers.lightning.KINDS`.
       content: what the file holds.
       channels: of the feature maps, in the order of the file.
       method: options of the method, with ``clamp_kind``.
@@ -97,11 +97,14 @@ def detector(
       UserError: FrEIA is not installed, or its modules do not take the tensors.
     """
     try:
-        from peers import detectors
+        from peers import detectors, lightning
 
-        made = detectors.load(
-            dialect, content, channels, freia=_freia(content, method["clamp_kind"]), **method
-        )
+        made: Any
+        if dialect in lightning.KINDS:
+            made = lightning.Detector(dialect, content, method)
+        else:
+            version = _freia(content, method["clamp_kind"])
+            made = detectors.load(dialect, content, channels, freia=version, **method)
     except ImportError as error:
         raise UserError(
             f"--verify needs PyTorch and FrEIA ({error}): pip install torch FrEIA==0.2 timm"
@@ -109,7 +112,8 @@ def detector(
     except RuntimeError as error:  # how load_state_dict reports names and shapes
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"--verify: PyTorch's modules do not take the file: {reason}") from error
-    return made.log_probs
+    log_probs: Callable[[list[np.ndarray]], Sequence[np.ndarray]] = made.log_probs
+    return log_probs
 
 
 def _freia(content: Any, clamp_kind: str) -> str:

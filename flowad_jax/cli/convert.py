@@ -1,8 +1,8 @@
 r"""Converts PyTorch weights into files for flowad_jax, and back. PyTorch is not needed.
 
 An encoder becomes a weight file, a detector that was trained with the authors' code of CFLOW-AD,
-SANFlow, MSFlow or SSNF, or with anomalib (Cflow), becomes a workdir for `flowad eval` and
-`flowad predict`.
+SANFlow, MSFlow or SSNF, or with anomalib (Cflow, Fastflow, Uflow, Patchflow), becomes a workdir for
+`flowad eval` and `flowad predict`.
 Every tensor of the checkpoint has to be used and every variable of the network has to be set;
 otherwise both lists are printed and nothing is written. Beside the output comes a card,
 <output stem>.card.json: source and its SHA-256, sizes, settings, versions.

@@ -24,6 +24,7 @@ from flowad_jax.detector import config_schema, converted, splits, state, workdir
 from flowad_jax.detector.calibration import to_json
 from flowad_jax.detector.model import call
 from flowad_jax.encoders import architecture
+from flowad_jax.encoders.taps import choose_taps
 from flowad_jax.encoders.weight_files import convert_tensors, renamed
 from flowad_jax.errors import UserError
 from flowad_jax.training import scoring
@@ -118,7 +119,8 @@ def _write_encoder(
     encoder = architecture.find(config.encoder.name)
     tensors = renamed(encoder, tensors)
     complete = all(rule.key in tensors for rule in architecture.rules(encoder))
-    deepest = max(config.encoder.taps) if config.encoder.taps and not complete else None
+    taps = choose_taps(encoder.spec, config.encoder.taps, config.encoder.strides)
+    deepest = None if complete else max(taps)
     variables = convert_tensors(encoder, tensors, f"{checkpoint.name} (its encoder)", deepest)
     card = store.describe(encoder.spec, checkpoint, variables)
     store.save(folder / ENCODER, variables, card | {"deepest_tap": deepest})

@@ -41,6 +41,9 @@ def export(
     # Weights that were rounded for the device are no weights to hand out.
     config = changed(stored, **{"encoder.compute": "float32"})
     model, method = build_model(config), config.method
+    dialect = dialects().get(method.name)
+    if dialect is None or dialect.write is None:
+        raise UserError(f"method.name='{method.name}': no code in PyTorch has such a detector")
     if method.name == "sanflow" and method.per_scale and not method.legacy:
         raise UserError("method.per_scale=True: SANFlow's code has one variance for all scales")
     if method.name == "ssnf" and method.layout != "conv+attn":
@@ -53,9 +56,7 @@ def export(
     encoder = {key.removeprefix("features."): tensor for key, tensor in tensors.items()}
     order = scale_order(method.name, model.encoder.spec, len(model.encoder.taps))
     indices = method.clamp_kind == "tanh_ratio"  # FrEIA has indices and this clamp
-    write = dialects()[method.name].write
-    assert write is not None
-    content = write(rename_scales(variables, dict(enumerate(order))), encoder, indices)
+    content = dialect.write(rename_scales(variables, dict(enumerate(order))), encoder, indices)
     if output:
         torch_writer.write(output, content)
     note = "since August 2023" if indices else "before August 2023 (the one on PyPI)"

@@ -43,10 +43,11 @@ def compare(
     with closing(system.features.calibration.epoch(0)) as batches:
         maps, image = next(iter(batches))[:2]
     batch = Batch(*jax.tree.map(lambda x: np.asarray(x[:IMAGES]), (maps, image)))
-    order = scale_order(found.dialect, system.encoder.spec, len(found.channels))
+    order = scale_order(found.dialect, system.encoder.spec, len(batch.maps))
     given = [batch.maps[order.index(scale)] for scale in range(len(order))]
     out = peer(given if batch.image is None else [*given, batch.image])
-    theirs = [np.asarray(out[scale]) for scale in order]
+    joined = len(out) < len(order)  # to one map of likelihoods
+    theirs = [np.asarray(out[scale]) for scale in (range(len(out)) if joined else order)]
     ours = [np.asarray(x) for x in jax.jit(system.method.log_probs)(variables, batch)]
     pixels = [system.method.aggregate(scales, system.image_size).pixel for scales in (ours, theirs)]
     pairs = [*zip(ours, theirs, strict=True), pixels]

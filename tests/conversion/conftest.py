@@ -22,7 +22,11 @@ SMALL = {
     "sanflow": {"blocks": 2, "condition": 4, "legacy": True},
     "msflow": {"blocks": (1, 2), "condition": 4},
     "ssnf": {"blocks": 2, "hidden": 4, "heads": 2},
+    "fastflow": {"blocks": 2, "ratio": 0.7},
+    "uflow": {"steps": 2, "ratio": 0.7},
+    "patchflow": {"channels": 6, "hidden": 4},
 }
+ANOMALIB = ("fastflow", "uflow", "patchflow")  # whose files anomalib writes
 
 
 def recipe(method, image_root):
@@ -33,7 +37,7 @@ def recipe(method, image_root):
     config.encoder.name, config.encoder.weights = "resnet.resnet_tiny", "random"
     config.encoder.pool, config.encoder.layer_norm = "none", False
     config.encoder.strides = (16,) if method == "ssnf" else (8, 16)
-    config.method.update(SMALL[method])
+    config.method.update(SMALL.get(method, {}))
     config.eval.pictures_per_kind, config.eval.report_images = 0, 0
     config.eval.batch_size, config.eval.false_alarm_rate = 4, 0.4
     return config.lock()

@@ -6,11 +6,16 @@ import pytest
 import flowad_jax
 from flowad_jax.conversion import detector, export
 from flowad_jax.conversion.settings import changed
+from flowad_jax.conversion.verify import compare
 from flowad_jax.errors import UserError
 from flowad_jax.weights import torch_file, torch_writer
-from tests.conversion.conftest import SMALL, card_of, quiet
+from peers import verification
+from tests.conversion.conftest import ANOMALIB, SMALL, card_of, quiet, recipe, write_detector
 
-CLAMPS = {"cflow": "tanh_ratio", "sanflow": "tanh", "msflow": "tanh_ratio", "ssnf": "tanh"}
+CLAMPS = {
+    **{"cflow": "tanh_ratio", "sanflow": "tanh", "msflow": "tanh_ratio", "ssnf": "tanh"},
+    **dict.fromkeys(ANOMALIB, "tanh"),
+}
 
 pytestmark = pytest.mark.whole
 
@@ -27,7 +32,9 @@ def same_predictions(one, other, images):
 @pytest.mark.parametrize("method", SMALL)
 def test_there_and_back(method, make, images, tmp_path):
     clamp_kind, lines = CLAMPS[method], []
-    config, original, checkpoint = make(method, clamp_kind=clamp_kind)
+    # anomalib's encoders pad with zeros.
+    padding = {"padding": "zeros"} if method in ANOMALIB else {}
+    config, original, checkpoint = make(method, clamp_kind=clamp_kind, **padding)
     detector.convert(checkpoint, config, tmp_path / "run", clamp_kind, say=lines.append)
     same_predictions(original, tmp_path / "run", images)
     card = card_of(tmp_path / "run")
@@ -67,3 +74,27 @@ def test_only_what_the_authors_have_goes_back(make, tmp_path):
         export.export(original, str(tmp_path / "theirs.pt"), say=quiet)
     with pytest.raises(UserError, match=r"a detector is nested; name a \.pt or \.pth file"):
         export.export(original, str(tmp_path / "theirs.safetensors"), say=quiet)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("method", ANOMALIB)
+def test_pytorch_says_the_same_of_what_goes_back(method, make, tmp_path):
+    """As --verify has it, with a checkpoint whose every tensor is away from its start."""
+    for package in ("torch", "FrEIA"):
+        pytest.importorskip(package)
+    config, _, checkpoint = make(method, clamp_kind="tanh", padding="zeros")
+
+    def verify(found, system, variables):
+        content, options = torch_file.read(checkpoint), system.config.method.to_dict()
+        peer = verification.detector(found.dialect, content, found.channels, options)
+        return compare(found, system, variables, peer)
+
+    card = detector.convert(checkpoint, config, tmp_path / "run", verify=verify, say=quiet)
+    assert max(card["verified"]["log_likelihood"]) < 1e-4
+
+
+def test_what_no_code_in_pytorch_has_does_not_go_back(images, tmp_path):
+    config = recipe("gaussian", images)
+    write_detector(tmp_path / "run", config)
+    with pytest.raises(UserError, match=r"gaussian.*no code in PyTorch has such a detector"):
+        export.export(tmp_path / "run", str(tmp_path / "theirs.pt"), say=quiet)
