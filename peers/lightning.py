@@ -134,7 +134,7 @@ class Detector:
 
     def log_probs(self, maps: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Likelihood maps (B, h, w) of feature maps (B, h, w, C)."""
-        given = [torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))) for x in maps]
+        given = [torch.from_numpy(np.array(x).transpose(0, 3, 1, 2).copy()) for x in maps]
         with torch.no_grad():
             return [(-0.5 * (z**2).mean(1)).numpy() for z in self.model(given)]
 
