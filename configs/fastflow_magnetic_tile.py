@@ -15,8 +15,8 @@ from flowad_jax.recipes.fastflow_textures import short_run
 def get_config() -> config_dict.ConfigDict:
     """The short run on tiles; their many images make epochs longer."""
     config = short_run("magnetic_tile")
-    config.train.epochs = 20
+    config.train.epochs = 6
     config.train.batch_size = 16
-    config.train.eval_every = 10
-    config.train.checkpoint_every = 5
+    config.train.eval_every = 6
+    config.train.checkpoint_every = 1
     return config

@@ -37,7 +37,7 @@ LAYERS = (
     {"features", "evaluation"},
     {"detector", "report"},
     {"training", "inference"},
-    {"sweep", "conversion", "bundle", "feedback"},
+    {"sweep", "conversion", "bundle", "feedback", "reproduction"},
     {"recalibration"},
     {"api", "doctor", "serve"},
     {"cli", "__main__"},
@@ -47,7 +47,7 @@ APART = (
     {"features", "evaluation"},
     {"detector", "report"},
     {"training", "inference"},
-    {"sweep", "conversion", "bundle", "feedback"},
+    {"sweep", "conversion", "bundle", "feedback", "reproduction"},
 )
 # What a part must not import although it is lower, or foreign packages it has to do without.
 FORBIDDEN = {

@@ -21,6 +21,7 @@ COMMANDS = {
     "serve": ("flowad_jax.cli.serve", "judge images over HTTP, with a live page"),
     "feedback": ("flowad_jax.cli.feedback", "what operators said of a served detector"),
     "recalibrate": ("flowad_jax.cli.recalibrate", "new thresholds from confirmed good images"),
+    "reproduce": ("flowad_jax.cli.reproduce", "run a paper's recipe beside its published figures"),
     "recipes": ("flowad_jax.cli.recipes", "list the recipes that come along, or copy one out"),
     "doctor": ("flowad_jax.doctor.__main__", "say what is wrong with installation, data or a run"),
     "data": ("flowad_jax.data.__main__", "list data sets; prepare one with TFDS"),

@@ -104,7 +104,7 @@ def run(
       required: names of flags that must be given.
       check: ends the process with `fail` or `require` where flags do not go together.
     """
-    _set_up_logging()
+    set_up_logging()
     define_flags()
 
     def guarded(argv: list[str]) -> None:
@@ -119,7 +119,7 @@ def run(
         from flowad_jax import jax_config  # late: help and faults do not wait for jax
 
         jax_config.enable_compilation_cache()
-        _guard(job)
+        guard(job)
 
     if words := _HELP.intersection(sys.argv[1:]):
         _show_help(doc, define_flags.__module__, "--helpfull" in words)
@@ -154,7 +154,8 @@ def _parse(argv: list[str]) -> list[str]:
         fail(2, " ".join(str(error).split()))
 
 
-def _guard(job: Callable[[], None]) -> None:
+def guard(job: Callable[[], None]) -> None:
+    """Runs a job; a fault of the user's becomes one line and exit code 1, a signal 128 more."""
     from flowad_jax.interrupt import Interrupted
 
     try:
@@ -171,7 +172,7 @@ def _guard(job: Callable[[], None]) -> None:
         raise SystemExit(130) from None
 
 
-def _set_up_logging() -> None:
+def set_up_logging() -> None:
     """Shows our own messages as plain lines, whatever bytes the names in them hold."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

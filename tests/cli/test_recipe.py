@@ -27,7 +27,7 @@ def _ask(monkeypatch, capsys):
         try:
             argv = scripts._parse(sys.argv)
             assert argv == ["train.py"]
-            scripts._guard(lambda: print(holder.value.data.category))
+            scripts.guard(lambda: print(holder.value.data.category))
         except SystemExit as stop:
             return stop.code, capsys.readouterr().err
         return 0, capsys.readouterr().out
