@@ -1,7 +1,8 @@
 """What is drawn anew whenever a training image is visited: rotation, sharpness, anomalies.
 
 Everything random of a visit comes from the generator it is given, in a fixed order: the angle,
-the sharpness, the source of a patch, its sharpness, then whatever synthesis draws.
+the sharpness, brightness and contrast, the source of a patch, its sharpness, then whatever
+synthesis draws.
 """
 
 from __future__ import annotations
@@ -60,11 +61,13 @@ class Augmentation:
       rotation_degrees: bound of the uniform random rotation.
       sharpen: probability that an image's sharpness is doubled.
       synthesis: how to make anomalies, or None.
+      jitter: bound of the uniform random change of brightness and of contrast.
     """
 
     rotation_degrees: float = 0.0
     sharpen: float = 0.0
     synthesis: Synthesis | None = None
+    jitter: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.rotation_degrees >= 0:
@@ -87,7 +90,7 @@ class Augmentation:
     @property
     def varies(self) -> bool:
         """Whether an image looks different at every visit."""
-        return bool(self.rotation_degrees or self.sharpen or self.synthesis)
+        return bool(self.rotation_degrees or self.sharpen or self.synthesis or self.jitter)
 
     def rows(
         self, images: ResizedImages, index: int, label: int, count: int, rng: np.random.Generator
@@ -102,6 +105,8 @@ class Augmentation:
             degrees = (2 * rng.random() - 1) * self.rotation_degrees
             image, mask = (transforms.rotate(x, degrees) for x in (image, mask))
         image = transforms.sharpen(image) if self._draw_sharpening(rng) else image
+        if self.jitter:
+            image = transforms.jitter(image, *rng.uniform(1 - self.jitter, 1 + self.jitter, 2))
         row, synthesis = Row(image, mask, label, 1.0), self.synthesis
         if synthesis is None:
             return (row,)

@@ -93,6 +93,12 @@ def sharpen(image: np.ndarray, factor: float = 2.0) -> np.ndarray:
     return np.asarray(ImageEnhance.Sharpness(Image.fromarray(image)).enhance(factor))
 
 
+def jitter(image: np.ndarray, brightness: float, contrast: float) -> np.ndarray:
+    """Multiplies the values of (H, W, 3) uint8, then their distance from the mean grey."""
+    brighter = ImageEnhance.Brightness(Image.fromarray(image)).enhance(brightness)
+    return np.asarray(ImageEnhance.Contrast(brighter).enhance(contrast))
+
+
 def normalize(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
     """Returns ``(image / 255 - mean) / std`` of (..., 3) uint8 in float32."""
     scaled = image.astype(np.float32) / np.float32(255)

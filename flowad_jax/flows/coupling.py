@@ -15,9 +15,15 @@ from flowad_jax.ops import arrays
 CLAMPS: dict[str, Callable[[Array, float], Array]] = {
     "tanh": lambda s, alpha: alpha * jnp.tanh(s),
     "tanh_ratio": lambda s, alpha: alpha * jnp.tanh(s / alpha),
+    # No position grows or shrinks as a whole: what is left of the Jacobian is constant.
+    "volume_preserving": lambda s, alpha: _centred(alpha * jnp.tanh(s)),
 }
 # softplus(gamma; beta 0.5) = 10, so that g starts at exactly 1.
 GLOBAL_SCALE_INIT = 2.0 * math.log(math.exp(5.0) - 1.0)
+
+
+def _centred(s: Array) -> Array:
+    return s - jnp.mean(s, axis=-1, keepdims=True)
 
 
 class Clamp(NamedTuple):

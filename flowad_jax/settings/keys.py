@@ -88,6 +88,8 @@ class Data:
       repeat: times that an epoch visits every training image.
       rotation_degrees: bound of the random rotation of training images, 0 for none.
       sharpen: probability that a training image is sharpened.
+      jitter: brightness and contrast of training images vary by factors up to 1 plus and minus
+        this; 0 for none.
       drop_last: leaves out an incomplete last batch, as the references do.
       workers: threads that decode images.
       processes: processes that make training images instead, for machines with many cores.
@@ -112,6 +114,7 @@ class Data:
     repeat: Annotated[int, within(high=2**31)] = 1
     rotation_degrees: Annotated[float, within(0, 360)] = 5.0
     sharpen: float = 0.0
+    jitter: Annotated[float, within(0, 1)] = 0.0
     drop_last: bool = False
     workers: Annotated[int, WORKERS] = 2
     processes: Annotated[int, WORKERS] = 0
@@ -152,6 +155,12 @@ class Train:
         ``"skip"``, see `flowad_jax.training.optimizer.Adam`.
       eval_every: epochs between evaluations; the last epoch always is one.
       checkpoint_every: epochs between checkpoints; the last epoch always is one.
+      whiten: features get mean 0 and covariance 1 first, by an affine map that is fitted in one
+        pass over the training images; for any method that does not fit them itself.
+      feature_noise: standard deviation of noise on the features of training batches, for 1 of each
+        map's own; 0 for none.
+      ema_decay: the detector has an exponential moving average of its parameters over all steps,
+        such as 0.99, in the place of the last ones; None for the last ones.
       stack: detectors trained in one program: categories, ``("bottle", "cable")`` or ``("all",)``,
         also with ``sweep.seeds``, or seeds, ``(0, 1, 2)``; None for one run after the other.
       init_from: workdir of an earlier run of the same method, encoder and image size, whose
@@ -168,6 +177,9 @@ class Train:
     adam_idle: str = "decay"
     eval_every: Annotated[int, MANY] = 8
     checkpoint_every: Annotated[int, MANY] = 8
+    whiten: bool = False
+    feature_noise: Annotated[float, within(0)] = 0.0
+    ema_decay: Annotated[float | None, {"exclusiveMinimum": 0, "exclusiveMaximum": 1}] = None
     stack: Annotated[tuple[str, ...] | None, {"items": NAME_OR_NUMBER}] = None
     init_from: str | None = None
 

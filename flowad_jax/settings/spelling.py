@@ -25,6 +25,10 @@ UNSET: dict[str, tuple[Any, ...]] = {
 }
 
 
+# What stored configs had in effect before there were these keys.
+_TRAIN_BEFORE = {"init_from": None, "whiten": False, "feature_noise": 0.0, "ema_decay": None}
+
+
 def read_unset(config: config_dict.ConfigDict | dict[str, Any]) -> None:
     """Puts None where a config has an old spelling of it, in place."""
     for key, spellings in UNSET.items():
@@ -54,11 +58,13 @@ def read_stored(config: dict[str, Any]) -> dict[str, Any]:
         encoder.setdefault("pyramid", 1)
     train.pop("plan_memory", None)
     if "epochs" in train:
-        train.setdefault("init_from", None)
+        for key, value in _TRAIN_BEFORE.items():
+            train.setdefault(key, value)
     if "image_size" in data:
         data.setdefault("fit", "stretch")
         data.setdefault("fold", None)
         data.setdefault("synthetic_test", None)
+        data.setdefault("jitter", 0.0)
     if "false_alarm_rate" in evaluated:
         for key, before in (("min_region", None), ("calibration", "split"), ("folds", 5)):
             evaluated.setdefault(key, before)

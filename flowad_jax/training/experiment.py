@@ -29,7 +29,7 @@ from flowad_jax.lookup import check_choice
 from flowad_jax.parallel import Devices
 from flowad_jax.synthesis import KINDS
 from flowad_jax.training import build_synthesis
-from flowad_jax.training.optimizer import Adam, make_optimizer
+from flowad_jax.training.optimizer import Optimizer, make_optimizer
 from flowad_jax.training.schedules import Schedule
 
 log = logging.getLogger("flowad_jax")
@@ -119,7 +119,7 @@ class Experiment(DetectorModel):
         )
 
     @property
-    def optimizer(self) -> Adam:
+    def optimizer(self) -> Optimizer:
         """The optimizer of all parameter groups."""
         return make_optimizer(self.config.train)
 
@@ -203,7 +203,7 @@ def build(
             config.train.batch_size,
             shuffle=True,
             filter=(synthesis and getattr(synthesis.make, "filter", None)) or data.filter,
-            augmentation=Augmentation(data.rotation_degrees, data.sharpen, synthesis),
+            augmentation=Augmentation(data.rotation_degrees, data.sharpen, synthesis, data.jitter),
             repeat=data.repeat,
             drop_last=data.drop_last,
             processes=data.processes,

@@ -12,7 +12,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,23 @@ from flowad_jax.types import Batch, Method, TrainState, Tree
 
 # After this many idle steps 0.9^k is below 1e-7 of the momentum: nothing float32 could see moves.
 _DRIFT_STEPS = 160
+
+
+class Optimizer(Protocol):
+    """What the gradient steps of a training need."""
+
+    def init(self, params: Tree) -> Any:
+        """Returns the state of a fresh group."""
+
+    def update(
+        self, grads: Tree, state: Any, params: Tree, learning_rate: jax.Array
+    ) -> tuple[Tree, Any]:
+        """Takes one step and returns the new (params, state)."""
+
+    def idle_step(
+        self, params: Tree, state: Any, steps: jax.Array, learning_rate: jax.Array
+    ) -> tuple[Tree, Any]:
+        """Leaves a group idle for ``steps`` steps of the others; returns (params, state)."""
 
 
 @dataclass(frozen=True)
@@ -116,14 +133,17 @@ def _descend(params: Tree, direction: Tree, learning_rate: jax.Array) -> Tree:
     return jax.tree.map(lambda p, d: p - learning_rate * d, params, direction)
 
 
-def make_optimizer(train: config_dict.ConfigDict) -> Adam:
+def make_optimizer(train: config_dict.ConfigDict) -> Optimizer:
     """Returns the optimizer of all parameter groups that the config section ``train`` describes."""
-    return Adam(
+    from flowad_jax.training.averaging import Averaging
+
+    adam = Adam(
         idle=train.adam_idle,
         eps=train.adam_eps,
         weight_decay=train.weight_decay,
         decay=train.decay,
     )
+    return Averaging(adam, train.ema_decay) if train.ema_decay else adam
 
 
 def fresh_state(model: DetectorModel) -> TrainState:
@@ -139,7 +159,7 @@ def state_shapes(model: DetectorModel) -> TrainState:
     return jax.eval_shape(build, variable_shapes(model), jax.random.key(0))
 
 
-def init_state(method: Method, optimizer: Adam, batch: Batch, seed: int) -> TrainState:
+def init_state(method: Method, optimizer: Optimizer, batch: Batch, seed: int) -> TrainState:
     """Draws a fresh state; of the batch only the shapes of maps and image matter."""
     init_rng, rng = jax.random.split(jax.random.key(seed))
     return _state(optimizer, _init(method)(init_rng, batch), rng)
@@ -151,7 +171,7 @@ def _init(method: Method) -> Callable[..., dict[str, Tree]]:
     return jax.jit(method.init, compiler_options={"xla_backend_optimization_level": 0})
 
 
-def _state(optimizer: Adam, variables: dict[str, Tree], rng: jax.Array) -> TrainState:
+def _state(optimizer: Optimizer, variables: dict[str, Tree], rng: jax.Array) -> TrainState:
     params = variables["params"]
     opt_state = {group: optimizer.init(tree) for group, tree in params.items()}
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state, variables["buffers"], rng)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from flowad_jax.parallel import ALONE, Devices
-from flowad_jax.training.optimizer import Adam
+from flowad_jax.training.optimizer import Optimizer
 from flowad_jax.training.schedules import Schedule
 from flowad_jax.types import Batch, Method, Phase, TrainState, Tree
 
@@ -20,7 +20,7 @@ FEATURES = "features"  # beside the parameter groups, in the metrics that say wh
 
 def make_train_step(
     method: Method,
-    optimizer: Adam,
+    optimizer: Optimizer,
     schedule: Schedule,
     clip_norm: float | None = None,
     devices: Devices = ALONE,
@@ -35,7 +35,7 @@ def make_train_step(
 
 def make_step(
     method: Method,
-    optimizer: Adam,
+    optimizer: Optimizer,
     schedule: Schedule,
     clip_norm: float | None = None,
     devices: Devices = ALONE,
@@ -77,7 +77,7 @@ def make_step(
 
 def make_stack_step(
     method: Method,
-    optimizer: Adam,
+    optimizer: Optimizer,
     schedules: Sequence[Schedule],
     clip_norm: float | None = None,
     at_once: bool = True,
@@ -137,7 +137,7 @@ def clip(grads: Tree, limit: float | None) -> Tree:
 def _run_phase(
     state: TrainState,
     phase: Phase,
-    optimizer: Adam,
+    optimizer: Optimizer,
     learning_rate: jax.Array,
     clip_norm: float | None,
 ) -> tuple[TrainState, Metrics]:

@@ -203,3 +203,15 @@ def test_values_out_of_range(options, culprit):
     synthesis = Synthesis(**({"make": show_source, "arrangement": "pairs"} | own))
     with pytest.raises(UserError, match=culprit):
         Augmentation(synthesis=synthesis, **{k: v for k, v in options.items() if k not in own})
+
+
+def test_jitter_changes_brightness_and_contrast_within_its_bound():
+    """And draws nothing where it is off, so that runs of before stay what they were."""
+    image = np.full((8, 8, 3), 100, np.uint8)
+    image[:4] = 140
+    brighter = transforms.jitter(image, 1.2, 1.0)
+    np.testing.assert_array_equal(brighter, np.where(image == 140, 168, 120))
+    flatter = transforms.jitter(image, 1.0, 0.5)
+    assert np.ptp(flatter) == 20
+    assert abs(flatter.mean() - image.mean()) <= 1
+    assert Augmentation(jitter=0.2).varies

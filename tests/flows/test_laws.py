@@ -53,6 +53,7 @@ FLOWS = {
     "hard": Case(partial(block, 6, "hard"), (6,), 4),
     "two channels": Case(partial(block, 2), (2,), 4),
     "clamp ratio": Case(partial(block, 6, clamp=Clamp(2.0, "tanh_ratio")), (6,), 4),
+    "clamp preserving": Case(partial(block, 6, clamp=Clamp(2.0, "volume_preserving")), (6,), 4),
     "maps hard odd": Case(partial(block, 5, "hard"), (*MAP, 5)),
     "chain": Case(partial(cflow_decoder, 6, blocks=3), (6,), 4),
     "chain hard odd": Case(partial(cflow_decoder, 5, blocks=3, permutation="hard"), (5,)),
@@ -197,6 +198,13 @@ def test_the_last_permutation_can_be_left_out(name):
     np.testing.assert_allclose(found["mixed"], found["z"], rtol=1e-12)
     np.testing.assert_allclose(same, found["log_det"], rtol=1e-12)
     assert np.abs(found["z"] - before).max() > 1e-3
+
+
+def test_a_volume_preserving_clamp_leaves_the_global_scale_alone():
+    """The log-determinant is the same for all data."""
+    log_det = outcome("clamp preserving")["log_det"]
+    np.testing.assert_allclose(log_det, log_det[0], rtol=1e-12)
+    assert np.ptp(outcome("clamp ratio")["log_det"]) > 1e-3
 
 
 def test_parts_of_a_multiscale_flow_one_after_the_other_are_the_whole():
