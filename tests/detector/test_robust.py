@@ -31,10 +31,8 @@ def batch_of(images=40, seed=0):
 
 def fitted(method, batch):
     variables = method.init(jax.random.key(0), batch)
-    parts = [
-        jax.tree.map(lambda x, rows=rows: x[rows], batch) for rows in (range(25), range(25, 40))
-    ]
-    parts = [part._replace(maps=tuple(part.maps)) for part in parts]
+    halves = (slice(25), slice(25, None))
+    parts = [jax.tree.map(lambda x, rows=rows: x[rows], batch) for rows in halves]
     return {**variables, "buffers": method.fit(variables, parts)}
 
 
