@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flowad_jax.evaluation import a_contrario
 from flowad_jax.methods import uflow
 from flowad_jax.training import schedules
 from flowad_jax.training.optimizer import Adam
@@ -168,3 +169,18 @@ def test_the_way_back_is_what_the_peer_loads(peer):
     model.load_state_dict(state)
     again = converted(model)
     jax.tree.map(np.testing.assert_array_equal, again, variables)
+
+
+def test_the_number_of_false_alarms_agrees(peer):
+    """But for the side of the comparison, which the peer has the wrong way round."""
+    maps = features()
+    found, _ = encode(peer[0], maps)
+    found = [z.detach() for z in found]
+    found[0][:, :, 2:6, 3:9] *= 9  # a defect
+    latents = [z.numpy().transpose(0, 2, 3, 1).astype(np.float64) for z in found]
+    ours = a_contrario.log_nfa(latents, SIZE)
+    generator = peer[0].anomaly_map_generator
+    theirs = generator.compute_anomaly_mask(found, high_precision=True)[:, 0].numpy()
+    assert 0.02 < theirs.mean() < 0.98
+    near = np.abs(ours) < 1e-4
+    np.testing.assert_array_equal((ours > 0)[~near], theirs[~near])
