@@ -79,6 +79,31 @@ FASTFLOW = ALL | {
     "train.schedule.name": "schedules.constant",
     "eval.scoring": "per_image",
 }
+PATCHFLOW = ALL | {
+    "data.image_size": 768,
+    "data.rotation_degrees": 0.0,
+    "data.sharpen": 0.0,
+    "data.norm": "encoder",
+    "encoder.name": "efficientnet.tf_efficientnet_b5_ns",
+    "encoder.strides": (8, 16, 32),
+    "encoder.pyramid": 3,
+    "encoder.pool": None,
+    "synthesis.name": None,
+    "method.channels": 128,
+    "method.hidden": 128,
+    "method.blocks": 1,
+    "method.projection": "trained",
+    "method.pool": 3,
+    "method.clamp": 2.0,
+    "train.epochs": 10,
+    "train.batch_size": 16,
+    "train.learning_rate": 1e-3,
+    "train.weight_decay": 1e-4,
+    "train.decay": "l2",
+    "train.clip_norm": None,
+    "train.schedule.name": "schedules.constant",
+    "eval.scoring": "per_image",
+}
 SANFLOW = CFLOW | {
     "data.rotation_degrees": 0.0,
     "synthesis.name": "mixture",
@@ -229,6 +254,8 @@ PUBLISHED = {
     },
     "fastflow_mvtec_wide_resnet50_2": FASTFLOW,
     "fastflow_mvtec_resnet18": FASTFLOW | {"method.conv3x3_only": True},
+    "patchflow_mvtec_tf_efficientnet_b5_ns": PATCHFLOW,
+    "patchflow_visa_tf_efficientnet_b5_ns": PATCHFLOW,
     **dict.fromkeys(("ssnf_mvtec_cait_m48", "ssnf_btad_cait_m48", "ssnf_dagm_cait_m48"), SSNF),
 }
 
@@ -239,6 +266,7 @@ UNPUBLISHED = {
     "msflow": {"method.name"},
     "ssnf": {"method.name", "method.compute"},
     "fastflow": {"method.name"},
+    "patchflow": {"method.name"},
 }
 
 

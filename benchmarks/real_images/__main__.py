@@ -54,27 +54,29 @@ def train(config: str, workdir: Path, settings: Mapping[str, Any]) -> tuple[dict
     return json.loads((workdir / "results.json").read_text()), time.perf_counter() - started
 
 
-def epochs(method: str, one: sets.ImageSet, folder: Path, seconds: float) -> int:
+def epochs(name: str, one: sets.ImageSet, folder: Path, seconds: float) -> int:
     """The epochs that fit into a budget, from the second epoch of a short run."""
+    method, own = sets.METHODS[name]
     most = base(method).train.epochs
     if most == 1:
         return 1
-    settings = {**COMMON, **one.settings, "train.epochs": PILOT, "eval.calibration_images": 8}
+    settings = {**COMMON, **one.settings, **own, "train.epochs": PILOT}
     workdir = folder / "pilot"
     shutil.rmtree(workdir, ignore_errors=True)
-    train(f"{method}_{one.recipe}", workdir, {**settings, "cache.folder": folder / "cache"})
+    train(sets.recipe(method, one), workdir, {**settings, "cache.folder": folder / "cache"})
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    own = [row["seconds"] for row in rows if row["kind"] == "train"]
-    return max(1, min(most, int(seconds / own[-1])))
+    taken = [row["seconds"] for row in rows if row["kind"] == "train"]
+    return max(1, min(most, int(seconds / taken[-1])))
 
 
 def cell(
-    method: str, one: sets.ImageSet, seed: int, count: int, workdir: Path, cache: Path
+    name: str, one: sets.ImageSet, seed: int, count: int, workdir: Path, cache: Path
 ) -> dict[str, Any]:
     """One run: its figures, times and sizes."""
-    settings = {**COMMON, **one.settings, "train.epochs": count, "seed": seed}
+    method, own = sets.METHODS[name]
+    settings = {**COMMON, **one.settings, **own, "train.epochs": count, "seed": seed}
     settings |= {"cache.folder": cache, "cache.place": "disk"}
-    found, wall = train(f"{method}_{one.recipe}", workdir, settings)
+    found, wall = train(sets.recipe(method, one), workdir, settings)
     state = _runs.end(workdir)["state"]
     learned = jax.tree.leaves({name: state[name] for name in ("params", "constants")})
     return {
@@ -99,7 +101,7 @@ def main() -> None:
     parser.add_argument("--ball_screw", default="", help="table of the ball screw")
     parser.add_argument("--seconds", type=float, default=450.0, help="of training, per run")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--methods", default=",".join(sets.METHODS))
+    parser.add_argument("--methods", default=";".join(sets.METHODS), help="between semicolons")
     parser.add_argument("--sets", default="", help="names; default: all that are there")
     args = parser.parse_args()
     folder, output = Path(args.folder).absolute(), Path(args.output)
@@ -110,7 +112,7 @@ def main() -> None:
     names = args.sets.split(",") if args.sets else [*known]
     for seed in range(args.seeds):
         for name in names:
-            for method in args.methods.split(","):
+            for method in args.methods.split(";"):
                 key = f"{name}/{method}/{seed}"
                 if key in found["runs"]:
                     continue
@@ -125,7 +127,13 @@ def main() -> None:
                 found["titles"] = {**found.get("titles", {}), name: one.title}
                 _common.write(str(output), **found)
                 shown = {k: round(100 * v, 1) for k, v in run["metrics"].items()}
-                print(key, f"{count} epochs", shown.get("image_auroc"), shown.get("aupro_0.30"))
+                print(
+                    key,
+                    f"{count} epochs",
+                    shown.get("image_auroc"),
+                    shown.get("aupro_0.30"),
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

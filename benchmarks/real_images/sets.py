@@ -8,7 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-METHODS = ("gaussian", "cflow", "fastflow", "msflow", "patchflow", "sanflow", "ssnf", "uflow")
+# What is compared: a method and the keys of its recipe with other values.
+METHODS: dict[str, tuple[str, Mapping[str, Any]]] = {
+    "gaussian": ("gaussian", {}),
+    "gaussian, position": ("gaussian", {"method.covariance": "position"}),
+    **{
+        name: (name, {})
+        for name in ("cflow", "fastflow", "msflow", "patchflow", "sanflow", "ssnf", "uflow")
+    },
+}
 TEST_EVERY = 5  # of the good solar cells, as of the good tiles
 
 
@@ -24,6 +32,12 @@ class ImageSet(NamedTuple):
     title: str
     recipe: str
     settings: Mapping[str, Any]
+
+
+def recipe(method: str, one: ImageSet) -> str:
+    """The name of a method's recipe on a set."""
+    name = f"{method}_{one.recipe}"
+    return "quickstart" if name == "cflow_textures" else name
 
 
 def find(folder: Path, magnetic_tile: str, ball_screw: str) -> dict[str, ImageSet]:

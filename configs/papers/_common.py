@@ -56,6 +56,14 @@ def fastflow(encoder: str) -> config_dict.ConfigDict:
     return config
 
 
+def patchflow(data: str, category: str) -> config_dict.ConfigDict:
+    """PatchFlow with the settings of its public implementation and the image size of the paper."""
+    config = _published("patchflow", data, category, "efficientnet.tf_efficientnet_b5_ns")
+    config.data.image_size = 768
+    config.eval.scoring = "per_image"
+    return config
+
+
 def ssnf(data: str, category: str) -> config_dict.ConfigDict:
     """SSNF with the encoder, the synthesis and the scoring of the authors' code."""
     config = _published("ssnf", data, category, "cait.cait_m48_448")

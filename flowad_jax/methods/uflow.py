@@ -51,11 +51,7 @@ def build(
     Raises:
       UserError: an option has a value that does not exist.
     """
-    check_choice("method.clamp_kind", clamp_kind, CLAMPS)
-    check_choice("method.permutation", permutation, PERMUTATIONS)
-    require(steps >= 1, "steps", steps, "every scale needs at least 1 block")
-    require(0 < ratio < math.inf, "ratio", ratio, "must be above 0")
-    flows = _Flows(steps, ratio, Clamp(clamp, clamp_kind), permutation, layer_norm)
+    flows = make_flows(steps, ratio, layer_norm, clamp, clamp_kind, permutation)
     return Method(
         init=flows.init,
         phases=flows.phases,
@@ -66,8 +62,23 @@ def build(
     )
 
 
+def make_flows(
+    steps: int, ratio: float, layer_norm: bool, clamp: float, clamp_kind: str, permutation: str
+) -> Flows:
+    """Checks the options, see `build`, and collects them.
+
+    Raises:
+      UserError: an option has a value that does not exist.
+    """
+    check_choice("method.clamp_kind", clamp_kind, CLAMPS)
+    check_choice("method.permutation", permutation, PERMUTATIONS)
+    require(steps >= 1, "steps", steps, "every scale needs at least 1 block")
+    require(0 < ratio < math.inf, "ratio", ratio, "must be above 0")
+    return Flows(steps, ratio, Clamp(clamp, clamp_kind), permutation, layer_norm)
+
+
 @dataclass(frozen=True)
-class _Flows:
+class Flows:
     """The flows of all scales, their loss and what they say; the fields are options."""
 
     steps: int
