@@ -41,14 +41,17 @@ COMMON = {
 }
 
 
-def train(config: str, workdir: Path, settings: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
-    """Trains once, or reads what an earlier run ended with; returns results and wall seconds."""
+def words(config: str, workdir: Path, settings: Mapping[str, Any]) -> list[str]:
+    """The command that trains."""
     flags = [f"--config.{key}={value}" for key, value in settings.items()]
     command = [sys.executable, "-m", "flowad_jax", "train", f"--config={config}"]
-    started = time.perf_counter()
-    done = subprocess.run(
-        [*command, f"--workdir={workdir}", *flags], capture_output=True, text=True, check=False
-    )
+    return [*command, f"--workdir={workdir}", *flags]
+
+
+def train(config: str, workdir: Path, settings: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+    """Trains once; returns results and wall seconds."""
+    command, started = words(config, workdir, settings), time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{workdir} failed: {done.stderr.strip().splitlines()[-1:]}")
     return json.loads((workdir / "results.json").read_text()), time.perf_counter() - started
@@ -60,22 +63,41 @@ def epochs(name: str, one: sets.ImageSet, folder: Path, seconds: float) -> int:
     most = base(method).train.epochs
     if most == 1:
         return 1
-    settings = {**COMMON, **one.settings, **own, "train.epochs": PILOT}
+    settings = {**COMMON, **one.settings, **own, "train.epochs": 3 * PILOT}
+    settings |= kept_features(sets.recipe(method, one), folder)
     workdir = folder / "pilot"
     shutil.rmtree(workdir, ignore_errors=True)
-    train(sets.recipe(method, one), workdir, {**settings, "cache.folder": folder / "cache"})
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    taken = [row["seconds"] for row in rows if row["kind"] == "train"]
+    command = words(sets.recipe(method, one), workdir, settings)
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as pilot:
+        while len(taken := epoch_seconds(workdir)) < PILOT:
+            if pilot.poll() is not None:
+                raise SystemExit(f"{workdir} failed: run {' '.join(command)}")
+            time.sleep(0.2)
+        pilot.kill()  # what follows would score the test images
     return max(1, min(most, int(seconds / taken[-1])))
 
 
+def kept_features(name: str, folder: Path) -> dict[str, Any]:
+    """Where features are kept from run to run, if the recipe's images never change."""
+    config = _common.recipe(name)
+    varies = config.data.rotation_degrees or config.data.sharpen or config.synthesis.name
+    return {} if varies else {"cache.folder": folder / "cache", "cache.place": "disk"}
+
+
+def epoch_seconds(workdir: Path) -> list[float]:
+    """The seconds of the epochs that a run has behind it."""
+    log = workdir / "metrics.jsonl"
+    lines = log.read_text().splitlines() if log.is_file() else []
+    return [row["seconds"] for row in map(json.loads, lines) if row["kind"] == "train"]
+
+
 def cell(
-    name: str, one: sets.ImageSet, seed: int, count: int, workdir: Path, cache: Path
+    name: str, one: sets.ImageSet, seed: int, count: int, workdir: Path, folder: Path
 ) -> dict[str, Any]:
     """One run: its figures, times and sizes."""
     method, own = sets.METHODS[name]
     settings = {**COMMON, **one.settings, **own, "train.epochs": count, "seed": seed}
-    settings |= {"cache.folder": cache, "cache.place": "disk"}
+    settings |= kept_features(sets.recipe(method, one), folder)
     found, wall = train(sets.recipe(method, one), workdir, settings)
     state = _runs.end(workdir)["state"]
     learned = jax.tree.leaves({name: state[name] for name in ("params", "constants")})
@@ -122,18 +144,12 @@ def main() -> None:
                 if count is None:
                     count = epochs(method, one, folder, args.seconds)
                     found["epochs"][f"{name}/{method}"] = count
-                run = cell(method, one, seed, count, workdir, folder / "cache")
+                run = cell(method, one, seed, count, workdir, folder)
                 found["runs"][key] = run
                 found["titles"] = {**found.get("titles", {}), name: one.title}
                 _common.write(str(output), **found)
-                shown = {k: round(100 * v, 1) for k, v in run["metrics"].items()}
-                print(
-                    key,
-                    f"{count} epochs",
-                    shown.get("image_auroc"),
-                    shown.get("aupro_0.30"),
-                    flush=True,
-                )
+                auroc = 100 * run["metrics"]["image_auroc"]
+                print(f"{key}: {count} epochs, image AUROC {auroc:.1f}", flush=True)
 
 
 if __name__ == "__main__":
