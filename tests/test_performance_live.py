@@ -12,7 +12,6 @@ from benchmarks.performance.contest import told
 from benchmarks.performance.jax_side import JaxSide
 from benchmarks.performance.jobs import JOBS
 from benchmarks.performance.workers import recipe
-from flowad_jax.detector import state
 from flowad_jax.detector.model import build_model
 
 pytestmark = pytest.mark.live
@@ -59,7 +58,7 @@ def called(side, job):
 def test_pytorch_gives_maps_of_our_shapes_and_trains_what_we_train(torch, method):
     config = small(method)
     side, model = torch_side(config), build_model(config)
-    variables = state.variable_shapes(model)
+    variables = model.variable_shapes
     ours = jax.eval_shape(model.method.log_probs, variables, model.batch_shapes)
     for job, images in (("infer", 3), ("infer one", 1)):
         theirs = called(side, job)

@@ -121,12 +121,11 @@ def _check(config: config_dict.ConfigDict) -> None:
     Raises:
       UserError: something is missing or does not fit; the message says what to do.
     """
-    from flowad_jax.detector import state
     from flowad_jax.reproduction import duration
     from flowad_jax.training.experiment import build
 
     experiment = build(config)
-    state.variable_shapes(experiment)
+    _ = experiment.variable_shapes
     source = experiment.encoder.source
     print(f"weights: {source['weights']}, sha256 {source['sha256'][:12]}...")
     print(f"data: {len(experiment.train)} images to train, {len(experiment.test)} to test")

@@ -20,7 +20,7 @@ from flowad_jax.conversion.settings import (
     merge_settings,
     rename_scales,
 )
-from flowad_jax.detector import config_schema, converted, splits, state, workdir
+from flowad_jax.detector import config_schema, converted, splits, workdir
 from flowad_jax.detector.calibration import to_json
 from flowad_jax.detector.model import call
 from flowad_jax.encoders import architecture
@@ -132,7 +132,7 @@ def _variables(
     """The variables in our order, of the shapes and types that the method needs."""
     ours = {theirs: scale for scale, theirs in enumerate(merged.order)}
     variables = rename_scales(found.variables, ours)
-    shapes, source = state.variable_shapes(system), str(checkpoint)
+    shapes, source = system.variable_shapes, str(checkpoint)
     advice = "give --config the encoder and the options it has"
     layout.require_shapes(variables, shapes, source, advice=advice)
     return layout.cast(variables, shapes, source)
@@ -203,7 +203,7 @@ def _calibrate(
         f"calibrating with {len(system.calibration_rows)} normal images; {len(system.holdout)} "
         "more set thresholds: if it was trained on them, expect more false alarms than they promise"
     )
-    trained = converted.load_state(folder, state.variable_shapes(system))
+    trained = converted.load_state(folder, system.variable_shapes)
     meta = {
         "encoder_sha256": system.encoder.source["sha256"],
         "config": config,

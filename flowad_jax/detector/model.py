@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -53,18 +54,25 @@ class DetectorModel:
         """(height, width) of the images as the encoder sees them."""
         return self.canvas.shape
 
-    @property
+    @functools.cached_property
     def batch_shapes(self) -> Batch:
         """Maps (1, h, w, C), and image if needed, of a batch of one image, as methods get it."""
         image = jax.ShapeDtypeStruct((1, *self.image_size, 3), np.float32)
         return jax.eval_shape(self.encode, self.encoder.variables, image)
 
-    @property
+    @functools.cached_property
+    def variable_shapes(self) -> dict[str, Any]:
+        """``params`` and ``buffers`` as `jax.ShapeDtypeStruct`, without computing anything.
+
+        Raises:
+          UserError: the method does not fit the encoder's feature maps.
+        """
+        return jax.eval_shape(self.method.init, jax.random.key(0), self.batch_shapes)
+
+    @functools.cached_property
     def likelihood_shapes(self) -> tuple[tuple[int, int], ...]:
         """(h, w) of the maps of likelihoods that the method makes of a batch."""
-        batch, key = self.batch_shapes, jax.random.key(0)
-        variables = jax.eval_shape(self.method.init, key, batch)
-        found = jax.eval_shape(self.method.log_probs, variables, batch)
+        found = jax.eval_shape(self.method.log_probs, self.variable_shapes, self.batch_shapes)
         return tuple(x.shape[1:] for x in found)
 
 

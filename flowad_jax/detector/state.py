@@ -31,7 +31,7 @@ def of_workdir(
     Raises:
       UserError: there is none, it is damaged, or it belongs to other encoder weights.
     """
-    shapes = variable_shapes(model)
+    shapes = model.variable_shapes
     if converted.is_converted(path):
         state, meta = converted.load(path, shapes)
         _check_meta(model, meta, path / converted.META)
@@ -62,15 +62,6 @@ def fitted_of(meta: dict[str, Any], config: config_dict.ConfigDict) -> calibrati
     then = spelling.read_stored(meta.get("config", {})).get("eval", {})
     other = any(key in then and then[key] != config.eval[key] for key in _FITTED_FOR)
     return calibration.from_json(meta["fitted"]) if "fitted" in meta and not other else None
-
-
-def variable_shapes(model: DetectorModel) -> dict[str, Any]:
-    """Returns ``params`` and ``buffers`` as `jax.ShapeDtypeStruct`, without computing anything.
-
-    Raises:
-      UserError: the method does not fit the encoder's feature maps.
-    """
-    return jax.eval_shape(model.method.init, jax.random.key(0), model.batch_shapes)
 
 
 def _check_meta(model: DetectorModel, meta: dict[str, Any], file: Path) -> None:

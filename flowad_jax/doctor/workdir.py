@@ -152,7 +152,7 @@ def _usable(
         if len(section.problems) > before:
             return
         built = experiment.build(config, for_training=False)
-        state.variable_shapes(built)
+        _ = built.variable_shapes
         section.fact("config", "builds")
         sha256 = built.encoder.source["sha256"]
         if meta.get("encoder_sha256", sha256) != sha256:

@@ -99,7 +99,7 @@ def begin(
             experiment = build(trial.config, model, ALONE, state.split_of(path, trial.config))
             first = first or experiment
             check_alike(first, experiment)
-            state.variable_shapes(experiment)
+            _ = experiment.variable_shapes
             opened.enter_context(lock.owning(path))
             workdir.create_workdir(path, trial.config)
             run = TrainingRun(experiment, path, path, trial.folder, allow_changed_data)

@@ -38,7 +38,7 @@ def train(
     path = Path(directory).absolute()
     workdir.check(path, config)
     experiment = build(config, split=state.split_of(path, config))
-    state.variable_shapes(experiment)  # whether the method fits, before anything is written
+    _ = experiment.variable_shapes  # whether the method fits, before anything is written
     step = make_train_step(
         experiment.method,
         experiment.optimizer,

@@ -20,7 +20,6 @@ import optax
 from ml_collections import config_dict
 
 from flowad_jax.detector.model import DetectorModel
-from flowad_jax.detector.state import variable_shapes
 from flowad_jax.errors import UserError
 from flowad_jax.lookup import check_choice
 from flowad_jax.settings.keys import Train
@@ -156,7 +155,7 @@ def fresh_state(model: DetectorModel) -> TrainState:
 def state_shapes(model: DetectorModel) -> TrainState:
     """Returns a state of `jax.ShapeDtypeStruct`, as `fresh_state` would be."""
     build = functools.partial(_state, make_optimizer(model.config.train))
-    return jax.eval_shape(build, variable_shapes(model), jax.random.key(0))
+    return jax.eval_shape(build, model.variable_shapes, jax.random.key(0))
 
 
 def init_state(method: Method, optimizer: Optimizer, batch: Batch, seed: int) -> TrainState:
