@@ -44,6 +44,10 @@ def export(
     dialect = dialects().get(method.name)
     if dialect is None or dialect.write is None:
         raise UserError(f"method.name='{method.name}': no code in PyTorch has such a detector")
+    if config.train.whiten:
+        raise UserError("train.whiten=True: no code in PyTorch whitens features first")
+    if method.clamp_kind == "volume_preserving":
+        raise UserError("method.clamp_kind=volume_preserving: no version of FrEIA has it")
     if method.name == "sanflow" and method.per_scale and not method.legacy:
         raise UserError("method.per_scale=True: SANFlow's code has one variance for all scales")
     if method.name == "ssnf" and method.layout != "conv+attn":

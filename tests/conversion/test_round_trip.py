@@ -93,8 +93,15 @@ def test_pytorch_says_the_same_of_what_goes_back(method, make, tmp_path):
     assert max(card["verified"]["log_likelihood"]) < 1e-4
 
 
-def test_what_no_code_in_pytorch_has_does_not_go_back(images, tmp_path):
-    config = recipe("gaussian", images)
-    write_detector(tmp_path / "run", config)
-    with pytest.raises(UserError, match=r"gaussian.*no code in PyTorch has such a detector"):
+@pytest.mark.parametrize(
+    ("method", "settings", "message"),
+    [
+        ("gaussian", {}, r"gaussian.*no code in PyTorch has such a detector"),
+        ("fastflow", {"train.whiten": True}, r"train\.whiten=True: no code in PyTorch"),
+        ("fastflow", {"method.clamp_kind": "volume_preserving"}, r"no version of FrEIA has it"),
+    ],
+)
+def test_what_no_code_in_pytorch_has_does_not_go_back(method, settings, message, images, tmp_path):
+    write_detector(tmp_path / "run", changed(recipe(method, images), **settings))
+    with pytest.raises(UserError, match=message):
         export.export(tmp_path / "run", str(tmp_path / "theirs.pt"), say=quiet)
