@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from flowad_jax import memory
 from flowad_jax.errors import UserError
 from flowad_jax.lookup import check_choice
 from flowad_jax.methods import common
@@ -101,6 +102,7 @@ class _Gaussian:
             count = self.channels or total
             require(count <= total, "channels", count, f"a map has {total}")
             places = (height, width) if self.by_position else ()
+            _check_memory(math.prod(places), count)
             buffers[group(scale)] = {
                 "channels": jax.random.permutation(jax.random.fold_in(rng, scale), total)[:count],
                 "mean": jnp.zeros((*places, count)),
@@ -186,6 +188,17 @@ class _Gaussian:
         found = {"mean": seen.mean, "whitening": whitening}
         fitted = {k: jnp.asarray(v.reshape(old[k].shape), old[k].dtype) for k, v in found.items()}
         return {**old, **fitted}
+
+
+def _check_memory(places: int, channels: int) -> None:
+    """Raises a UserError if the covariances of a map have no room while they are fitted."""
+    needed, free = 4 * 8 * places * channels**2, memory.host()  # four of them in float64
+    if needed > free:
+        raise UserError(
+            f"method.channels: covariances of {places} positions with {channels} channels take "
+            f"{memory.text(needed)}, but {memory.text(free)} are free: keep fewer, such as 100, or "
+            "set method.covariance to 'shared'"
+        )
 
 
 def calibrate(

@@ -104,6 +104,14 @@ def test_few_images_are_enough_with_shrinkage_and_refused_without():
         fitted(constant, parts=1)
 
 
+def test_covariances_without_room_are_refused_before_anything_is_computed():
+    batch = Batch((jax.ShapeDtypeStruct((1, 128, 128, 2000), jnp.float32),))
+    message = r"covariances of 16384 positions with 2000 channels take .* keep fewer, such as 100"
+    with pytest.raises(UserError, match=message):
+        jax.eval_shape(gaussian.build("position").init, jax.random.key(0), batch)
+    jax.eval_shape(gaussian.build("position", channels=20).init, jax.random.key(0), batch)
+
+
 def test_the_map_is_the_distance_resized_and_smoothed():
     """Scales count alike; without calibration as with it, as a distance needs none."""
     rng = np.random.default_rng(0)
