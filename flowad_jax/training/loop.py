@@ -11,7 +11,7 @@ from ml_collections import config_dict
 from flowad_jax import parallel
 from flowad_jax.detector import state, workdir
 from flowad_jax.interrupt import Signals
-from flowad_jax.training import averaging, memory_plan
+from flowad_jax.training import memory_plan, optimizer
 from flowad_jax.training.experiment import build
 from flowad_jax.training.run import TrainingRun, progress
 from flowad_jax.training.step import make_train_step
@@ -75,7 +75,7 @@ def end_epoch(run: TrainingRun) -> None:
     config, done = run.experiment.config.train, run.position.epoch
     last = done == config.epochs
     if last:  # a state is saved once, so what is fitted must be there by then
-        run.state = averaging.final(run.state, run.experiment.optimizer)
+        run.state = optimizer.final(run.state, run.experiment.optimizer)
         run.fit()
     if last or done % config.checkpoint_every == 0:
         run.save()

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from flowad_jax.recipes import quickstart
-from flowad_jax.training.averaging import Averaging, final
-from flowad_jax.training.optimizer import Adam, make_optimizer
+from flowad_jax.training.optimizer import Adam, Averaging, final, make_optimizer
 from flowad_jax.types import TrainState
 
 DECAY = 0.8
