@@ -31,7 +31,6 @@ COMMANDS = {
     "completion": ("flowad_jax.cli.completion", "print what lets bash or zsh complete all this"),
 }
 HELP = f"""flowad finds defects in images, having seen normal ones only.
-
 Try it:            flowad train --config=quickstart --workdir=runs/quickstart
 Your own images:   flowad train --config=msflow_folder --workdir=runs/mine \\
                        --config.data.root=FOLDER

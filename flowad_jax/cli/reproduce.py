@@ -40,6 +40,15 @@ COMPARED = "reproduction"  # stem of what is written beside the results
 
 def main() -> None:
     """Runs the command with the words of ``sys.argv``."""
+    args = make_parser().parse_args()
+    if args.recipe and not (args.workdir or args.check):
+        fail(2, "give --workdir or --check; see --help")
+    scripts.set_up_logging()
+    scripts.guard(lambda: _list(args.published) if args.recipe is None else _reproduce(args))
+
+
+def make_parser() -> Parser:
+    """Returns the parser of the command line."""
     parser = Parser("flowad reproduce", __doc__)
     parser.add_argument("recipe", nargs="?", help="of a paper; the start of its name suffices")
     parser.add_argument("--category", help="of the data set; default: the recipe's")
@@ -49,11 +58,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="default: the recipe's")
     parser.add_argument("--check", action="store_true", help="do not train")
     parser.add_argument("--published", type=Path, help="file of figures in the place of ours")
-    args = parser.parse_args()
-    if args.recipe and not (args.workdir or args.check):
-        fail(2, "give --workdir or --check; see --help")
-    scripts.set_up_logging()
-    scripts.guard(lambda: _list(args.published) if args.recipe is None else _reproduce(args))
+    return parser
 
 
 def _list(path: Path | None) -> None:
