@@ -45,7 +45,7 @@ def test_only_a_difference_larger_than_the_noise_is_bold(one, two, winner):
 def test_a_table_has_means_deviations_and_the_interval_of_false_alarms():
     shown = table.table({"one": runs(0.90, 0.92), "two": runs(0.5)})
     assert "image AP" not in shown  # nobody has it
-    assert "| one | 91.0 ± 1.4 | 5.0 % (0 to 14) | 3 | 12 | 40 | 1.2 |" in shown
+    assert "| one | 91.0 ± 1.4 | 5.0 % (0 to 14) | 3 | 12.0 | 1.2 |" in shown
     assert "| two | 50.0 | 4.0 % (0 to 14) |" in shown
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 # What is compared: a method and the keys of its recipe with other values.
 METHODS: dict[str, tuple[str, Mapping[str, Any]]] = {
     "gaussian": ("gaussian", {}),
-    "gaussian, position": ("gaussian", {"method.covariance": "position"}),
+    "gaussian, shared": ("gaussian", {"method.covariance": "shared"}),
     **{
         name: (name, {})
         for name in ("cflow", "fastflow", "msflow", "patchflow", "sanflow", "ssnf", "uflow")

@@ -59,15 +59,14 @@ def table(runs: Runs) -> str:
     metrics = {
         key: title for key, title in METRICS.items() if _values(next(iter(runs.values())), key)
     }
-    head = ["", *metrics.values(), "false alarms at 5 %", "epochs", "s to train", "images/s", "MB"]
+    head = ["", *metrics.values(), "false alarms at 5 %", "epochs", "s to train", "MB"]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
     winners = {metric: best(runs, metric) for metric in metrics}
     for method, own in runs.items():
         cells = [_cell(_values(own, metric), winners[metric] == method) for metric in metrics]
-        times = [_mean(own, "train_seconds"), _mean(own, "images_per_second")]
+        seconds = f"{statistics.mean(run['train_seconds'] for run in own):.1f}"
         size = f"{own[0]['megabytes']:.1f}"
-        shown = [f"{value:.0f}" for value in times]
-        lines.append([method, *cells, _alarms(own), str(own[0]["epochs"]), *shown, size])
+        lines.append([method, *cells, _alarms(own), str(own[0]["epochs"]), seconds, size])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -100,10 +99,6 @@ def read() -> dict[str, Any]:
 
 def _values(runs: Sequence[Mapping[str, Any]], metric: str) -> list[float]:
     return [100 * run["metrics"][metric] for run in runs if run["metrics"].get(metric) is not None]
-
-
-def _mean(runs: Sequence[Mapping[str, Any]], key: str) -> float:
-    return statistics.mean(run[key] for run in runs)
 
 
 def _cell(values: Sequence[float], wins: bool) -> str:

@@ -34,7 +34,7 @@ TINY: dict[str, Any] = {}  # options that tests use
 
 
 def build(
-    covariance: str = "shared",
+    covariance: str = "position",
     shrinkage: float | None = None,
     ridge: float = 0.0,
     channels: int | None = None,
@@ -45,8 +45,8 @@ def build(
     """Assembles the Gaussian baseline.
 
     Args:
-      covariance: ``"shared"`` by all positions of a map, or one for each ``"position"`` (PaDiM),
-        which knows where things are, and needs many images that are aligned.
+      covariance: one for each ``"position"`` (PaDiM), which knows where things are and wants parts
+        that lie alike in all images, or one ``"shared"`` by all positions of a map.
       shrinkage: share of the covariance that its mean variance replaces, 0 to 1; None finds the
         one that suits the number of rows (oracle approximating shrinkage).
       ridge: added to all variances (PaDiM: 0.01).

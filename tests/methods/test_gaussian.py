@@ -29,7 +29,7 @@ def normal(images=60, seed=0, shapes=(SHAPE,)):
 
 
 def fitted(batch, parts=7, **options):
-    method = gaussian.build(**options)
+    method = gaussian.build(**{"covariance": "shared", **options})
     variables = method.init(jax.random.key(0), batch)
     rows = np.array_split(np.arange(len(batch.weight)), parts)
     batches = [jax.tree.map(lambda x, rows=rows: x[rows], batch) for rows in rows]
