@@ -150,7 +150,7 @@ def test_another_seed_is_another_run(tiny):
 
 
 def test_a_fit_does_not_depend_on_the_batches(tiny):
-    """Nor on padding, nor on anomalous images; with it normal images are more likely."""
+    """Nor on padding, nor on anomalous images."""
     if tiny.method.fit is None:
         pytest.skip("it has none")
     batch = make_batch(images=8)
@@ -159,8 +159,7 @@ def test_a_fit_does_not_depend_on_the_batches(tiny):
     padded = parts[0]._replace(weight=np.array([1, 1, 0], np.float32))
     one = tiny.method.fit(variables, [batch])
     assert_same(tiny.method.fit(variables, [padded, parts[1]]), one, rtol=1e-5, atol=1e-6)
-    before, after = ({**variables, "buffers": x} for x in (variables["buffers"], one))
-    moved, old = flat(after["buffers"]), flat(before["buffers"])
+    moved, old = flat(one), flat(variables["buffers"])
     assert any(not np.array_equal(value, old[name]) for name, value in moved.items())
     assert jax.tree.map(jnp.shape, one) == jax.tree.map(jnp.shape, variables["buffers"])
 
