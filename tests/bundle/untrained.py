@@ -38,6 +38,8 @@ def _part(model, seed):
     drawn = model.method.init(jax.random.key(seed), batch)
     # Away from the first parameters, where offsets and some nets do nothing.
     moved = jax.tree.map(lambda x: x + 0.03 * rng.normal(size=x.shape), drawn["params"])
+    if "projection" in moved:  # else all latents are near 0, and so are the differences of maps
+        moved["projection"] = jax.tree.map(lambda x: 10 * x, moved["projection"])
     variables = {**drawn, "params": jax.tree.map(np.float32, moved)}
     log_probs = model.evaluator.log_probs(variables, batch)
     calibration = model.evaluator.calibrate(log_probs)
