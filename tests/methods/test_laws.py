@@ -29,6 +29,7 @@ METHODS = lookup.choices(PACKAGE)
 SIZE = (12, 18)
 SHAPES = ((4, 6, 6), (2, 3, 10))  # (h, w, C) of two scales
 RATE = 3e-3
+UNSURE = {"patchflow[0]['flow']['blocks_0']['net']['out']['bias']"}  # a BatchNorm follows
 
 
 class Case(NamedTuple):
@@ -153,8 +154,8 @@ def test_a_fit_does_not_depend_on_the_batches(tiny):
     """Nor on padding, nor on anomalous images."""
     if tiny.method.fit is None:
         pytest.skip("it has none")
-    batch = make_batch(images=8)
-    variables = {"params": tiny.state.params, "buffers": tiny.state.buffers}
+    batch, (_, params, _, buffers, _) = make_batch(images=8), tiny.state
+    variables = {"params": params, "buffers": buffers}
     parts = [jax.tree.map(lambda x, rows=rows: x[rows], batch) for rows in ([0, 1, 5], [2, 6, 3])]
     padded = parts[0]._replace(weight=np.array([1, 1, 0], np.float32))
     one = tiny.method.fit(variables, [batch])
@@ -201,8 +202,7 @@ def test_calibrated_scores_depend_on_their_image_alone(tiny):
 @pytest.mark.parametrize("corner", [*itertools.product((0, 1), (0, 1))])
 def test_a_defect_is_found_where_it_is(tiny, corner):
     """In no corner is one axis taken for the other, as maps are not square."""
-    batch = make_batch()
-    batch = batch if tiny.method.needs_image else batch._replace(image=None)
+    batch = make_batch() if tiny.method.needs_image else make_batch()._replace(image=None)
     before = seen(tiny, batch)
     for values in batch.maps:
         values[3, -corner[0], -corner[1]] = 6.0
@@ -275,9 +275,9 @@ def test_two_devices_take_the_same_step(tmp_path):
     with np.load(tmp_path / "ends.npz") as found:
         for name in METHODS:
             for key, value in flat(one_step(name, parallel.ALONE)).items():
-                largest = np.abs(value).max()
+                bound = 2 * RATE if name + key in UNSURE else 2e-4 * np.abs(value).max()
                 np.testing.assert_allclose(
-                    found[name + key], value, rtol=0, atol=2e-4 * largest, err_msg=name + key
+                    found[name + key], value, rtol=0, atol=bound, err_msg=name + key
                 )
 
 
