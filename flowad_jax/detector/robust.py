@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowad_jax.errors import UserError
+from flowad_jax.methods import common
 from flowad_jax.methods.common import group
 from flowad_jax.ops.moments import Moments, oas_shrinkage, shrunk
 from flowad_jax.types import Batch, Method, Phase, Tree
@@ -81,13 +82,7 @@ def noisy(method: Method, share: float) -> Method:
 
 def _fit(variables: Mapping[str, Tree], batches: Iterable[Batch]) -> dict[str, Tree]:
     """Returns the buffers with mean and whitening of the normal images."""
-    moments: list[Moments] = []
-    for batch in batches:
-        normal = (batch.weight > 0) & (batch.label == 0)
-        rows = [x[normal].reshape(1, -1, x.shape[-1]) for x in batch.maps]
-        moments = moments or [Moments(1, x.shape[-1]) for x in rows]
-        for known, seen in zip(moments, rows, strict=True):
-            known.add(seen)
+    moments = common.moments_of(batches, lambda maps: maps)
     found = {group(scale): fitted for scale, fitted in enumerate(_factors(moments))}
     return {**variables["buffers"], WHITENING: found}
 

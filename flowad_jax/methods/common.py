@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from flowad_jax.errors import UserError
 from flowad_jax.ops import arrays
+from flowad_jax.ops.moments import Moments
 from flowad_jax.types import Aux, Batch, Calibration, Phase, Scores, Tree
 
 COMPUTE = {"float32": None, "bfloat16": jnp.bfloat16}  # None: the dtype of the feature maps
@@ -122,6 +123,31 @@ def summed_likelihood(
         for values, largest in zip(maps, highest, strict=True)
     )
     return total
+
+
+def moments_of(
+    batches: Iterable[Batch],
+    features: Callable[[Sequence[Array]], Sequence[Array]],
+    by_position: bool = False,
+) -> list[Moments]:
+    """Gathers mean and covariance of what normal images look like, of each map of features.
+
+    Args:
+      batches: on the host.
+      features: makes the maps (B, h, w, C) of a batch's own.
+      by_position: for each position of a map, instead of one for all.
+    """
+    found: list[Moments] = []
+    for batch in batches:
+        normal = (batch.weight > 0) & (batch.label == 0)
+        maps = [np.asarray(x)[normal] for x in features(batch.maps)]
+        rows = [x.reshape(len(x), -1, x.shape[-1]).transpose(1, 0, 2) for x in maps]
+        if not by_position:
+            rows = [x.reshape(1, -1, x.shape[-1]) for x in maps]
+        found = found or [Moments(len(x), x.shape[-1]) for x in rows]
+        for known, seen in zip(found, rows, strict=True):
+            known.add(seen)
+    return found
 
 
 def calibrate_by_mean_likelihood(

@@ -113,14 +113,7 @@ class _Gaussian:
     def fit(self, variables: Mapping[str, Tree], batches: Iterable[Batch]) -> dict[str, Tree]:
         """Returns buffers with mean and whitening of the normal images; batches are on the host."""
         buffers, features = variables["buffers"], jax.jit(self._features)
-        moments: list[Moments] = []
-        for batch in batches:
-            normal = (batch.weight > 0) & (batch.label == 0)
-            maps = [np.asarray(x)[normal] for x in features(buffers, batch.maps)]
-            rows = [self._rows(x) for x in maps]
-            moments = moments or [Moments(len(x), x.shape[-1]) for x in rows]
-            for known, seen in zip(moments, rows, strict=True):
-                known.add(seen)
+        moments = common.moments_of(batches, partial(features, buffers), self.by_position)
         return {
             name: self._fitted(scale, old, moments[scale])
             for scale, (name, old) in enumerate(buffers.items())
@@ -166,12 +159,6 @@ class _Gaussian:
         if self.channels is None:
             return joined
         return tuple(x[..., buffers[group(scale)]["channels"]] for scale, x in enumerate(joined))
-
-    def _rows(self, maps: Float[np.ndarray, "n h w C"]) -> Float[np.ndarray, "P rows C"]:
-        flat = maps.reshape(len(maps), -1, maps.shape[-1])
-        if self.by_position:
-            return flat.transpose(1, 0, 2)
-        return flat.reshape(1, -1, maps.shape[-1])
 
     def _fitted(self, scale: int, old: Mapping[str, Array], seen: Moments) -> dict[str, Any]:
         covariance = seen.covariance

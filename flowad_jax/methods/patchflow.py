@@ -22,7 +22,6 @@ from flowad_jax.lookup import check_choice
 from flowad_jax.methods import common
 from flowad_jax.methods.common import require
 from flowad_jax.ops import feature_maps
-from flowad_jax.ops.moments import Moments
 from flowad_jax.types import Aux, Batch, Method, Phase, Tree
 
 FLOW, PROJECTION = "flow", "projection"  # groups of parameters or buffers
@@ -102,14 +101,8 @@ class _PatchFlow:
 
     def fit(self, variables: Mapping[str, Tree], batches: Iterable[Batch]) -> dict[str, Tree]:
         """Returns the buffers with the principal components of the normal images' features."""
-        fused, moments = jax.jit(lambda maps: feature_maps.fused(maps, self.pool)), None
-        for batch in batches:
-            normal = (batch.weight > 0) & (batch.label == 0)
-            rows = np.asarray(fused(batch.maps))[normal]
-            rows = rows.reshape(1, -1, rows.shape[-1])
-            moments = moments or Moments(1, rows.shape[-1])
-            moments.add(rows)
-        assert moments is not None
+        fused = jax.jit(lambda maps: (feature_maps.fused(maps, self.pool),))
+        (moments,) = common.moments_of(batches, fused)
         variances, axes = np.linalg.eigh(moments.covariance[0])
         kernel = axes[:, ::-1][:, : self.channels]
         if self.projection == "pca_whitened":
