@@ -6,6 +6,10 @@ import types
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+RELATIVE = 1e-4  # float32 on both sides; sums run in another order
+
 
 class InferenceBatch(NamedTuple):
     """Stands for anomalib's record of results."""
@@ -50,3 +54,9 @@ def load(model, monkeypatch, parts=("anomaly_map", "torch_model"), others=None):
         monkeypatch.delitem(sys.modules, name, raising=False)
         modules.append(importlib.import_module(name))
     return modules
+
+
+def assert_close(ours, theirs):
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).max() <= RELATIVE * np.abs(theirs).max()

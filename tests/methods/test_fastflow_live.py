@@ -12,12 +12,12 @@ from flowad_jax.training.step import make_step
 from flowad_jax.types import Batch, TrainState
 from flowad_jax.weights import freia
 from tests.methods import anomalib_files
+from tests.methods.anomalib_files import RELATIVE, assert_close
 
 pytestmark = pytest.mark.live
 SHAPES = ((6, 8, 6), (9, 4, 3))  # (C, h, w) of two scales; odd channels are split unevenly
 SIZE = (16, 12)
 BLOCKS, RATIO = 3, 0.8
-RELATIVE = 1e-4  # float32 on both sides; sums run in another order
 
 
 @pytest.fixture(params=[False, True], ids=["alternating", "3x3 only"])
@@ -82,12 +82,6 @@ def ours_of(peer):
 
 def batch(maps, weight):
     return Batch(tuple(x.transpose(0, 2, 3, 1) for x in maps), weight=jnp.array(weight))
-
-
-def assert_close(ours, theirs):
-    ours, theirs = np.asarray(ours), np.asarray(theirs)
-    assert ours.shape == theirs.shape
-    assert np.abs(ours - theirs).max() <= RELATIVE * np.abs(theirs).max()
 
 
 def test_likelihoods_maps_and_scores_agree(peer):

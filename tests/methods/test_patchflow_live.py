@@ -14,11 +14,11 @@ from flowad_jax.training.step import make_step
 from flowad_jax.types import Batch, TrainState
 from flowad_jax.weights.dialects import patchflow as dialect
 from tests.methods import anomalib_files
+from tests.methods.anomalib_files import RELATIVE, assert_close
 
 pytestmark = pytest.mark.live
 STRIDES, CHANNELS, SIZE, LEVELS = (4, 8), (5, 7), (32, 48), 3
 DIMENSIONS, HIDDEN = 8, 6
-RELATIVE = 1e-4  # float32 on both sides; sums run in another order
 
 
 def extractor_class(torch):
@@ -86,12 +86,6 @@ def ours_of(model):
     blocks = len(model.flow.module_list)
     method = patchflow.build(DIMENSIONS, HIDDEN, blocks)
     return method, jax.tree.map(jnp.array, converted(model))
-
-
-def assert_close(ours, theirs):
-    ours, theirs = np.asarray(ours), np.asarray(theirs)
-    assert ours.shape == theirs.shape
-    assert np.abs(ours - theirs).max() <= RELATIVE * np.abs(theirs).max()
 
 
 def test_the_variables_are_those_of_the_method(peer):

@@ -13,13 +13,13 @@ from flowad_jax.training.step import make_step
 from flowad_jax.types import Batch, TrainState
 from flowad_jax.weights.dialects import uflow as dialect
 from tests.methods import anomalib_files
+from tests.methods.anomalib_files import RELATIVE, assert_close
 
 pytestmark = pytest.mark.live
 CHANNELS, FINEST = (6, 9, 17), (8, 12)
 SHAPES = [(c, *(side >> scale for side in FINEST)) for scale, c in enumerate(CHANNELS)]
 SIZE = (32, 48)
 STEPS, RATIO = 2, 0.8
-RELATIVE = 1e-4  # float32 on both sides; sums run in another order
 
 
 def extractor_class(torch):
@@ -100,12 +100,6 @@ def ours_of(peer):
 
 def batch(maps, weight):
     return Batch(tuple(x.transpose(0, 2, 3, 1) for x in maps), weight=jnp.array(weight))
-
-
-def assert_close(ours, theirs):
-    ours, theirs = np.asarray(ours), np.asarray(theirs)
-    assert ours.shape == theirs.shape
-    assert np.abs(ours - theirs).max() <= RELATIVE * np.abs(theirs).max()
 
 
 def test_the_variables_are_those_of_the_method(peer):
