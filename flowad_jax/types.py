@@ -122,6 +122,8 @@ class Phase(NamedTuple):
       active: (n_steps,) bool; a step that is not active changes nothing.
       dimensions: reported losses are divided by it, gradients are not.
       mutable: names of the groups of buffers that every step replaces, by `Aux.buffers`.
+      family: how the names of the groups of the same detector begin; those of its parameters that
+        receive no gradient are idle meanwhile.
     """
 
     param_groups: tuple[str, ...]
@@ -130,6 +132,7 @@ class Phase(NamedTuple):
     active: jax.Array
     dimensions: int = 1
     mutable: tuple[str, ...] = ()
+    family: str = ""
 
 
 class Calibration(NamedTuple):

@@ -46,6 +46,8 @@ def export(
         raise UserError(f"method.name='{method.name}': no code in PyTorch has such a detector")
     if config.train.whiten:
         raise UserError("train.whiten=True: no code in PyTorch whitens features first")
+    if config.train.ensemble > 1:
+        raise UserError(f"train.ensemble={config.train.ensemble}: no code in PyTorch has members")
     if method.clamp_kind == "volume_preserving":
         raise UserError("method.clamp_kind=volume_preserving: no version of FrEIA has it")
     if method.name == "sanflow" and method.per_scale and not method.legacy:

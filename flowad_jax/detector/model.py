@@ -15,7 +15,7 @@ from ml_collections import config_dict
 from flowad_jax import jax_config, lookup, memory
 from flowad_jax.canvas import Canvas
 from flowad_jax.data import transforms
-from flowad_jax.detector import config_schema, robust
+from flowad_jax.detector import config_schema, ensemble, robust
 from flowad_jax.encoders.load import load
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation import conformal, decisions, mask_resolution
@@ -96,6 +96,8 @@ def build_model(config: config_dict.ConfigDict) -> DetectorModel:
     if not isinstance(method, Method):  # a function of somebody else's
         kind = type(method).__name__
         raise UserError(f"method.name='{config.method.name}': returns {kind}, not a Method")
+    if config.train.ensemble > 1:
+        method = ensemble.ensemble(method, config.train.ensemble)
     if config.train.whiten:
         method = robust.whitened(method)
     if config.train.feature_noise:

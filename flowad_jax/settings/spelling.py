@@ -26,7 +26,13 @@ UNSET: dict[str, tuple[Any, ...]] = {
 
 
 # What stored configs had in effect before there were these keys.
-_TRAIN_BEFORE = {"init_from": None, "whiten": False, "feature_noise": 0.0, "ema_decay": None}
+_TRAIN_BEFORE = {
+    "init_from": None,
+    "whiten": False,
+    "feature_noise": 0.0,
+    "ema_decay": None,
+    "ensemble": 1,
+}
 
 
 def read_unset(config: config_dict.ConfigDict | dict[str, Any]) -> None:

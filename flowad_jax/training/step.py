@@ -166,7 +166,8 @@ def _run_phase(
     carry = tuple({g: part[g] for g in own} for part, own in zip(parts, names, strict=True))
     carry, report = jax.lax.scan(one_step, carry, (phase.active, phase.minibatches))
     params, opt_state, buffers = (old | new for old, new in zip(parts, carry, strict=True))
-    for group in params.keys() - set(phase.param_groups):
+    own = (group for group in params if group.startswith(phase.family))
+    for group in set(own) - set(phase.param_groups):
         params[group], opt_state[group] = optimizer.idle_step(
             params[group], opt_state[group], jnp.sum(phase.active), learning_rate
         )
