@@ -20,6 +20,7 @@ LAYERS = (
         "types",
         "lookup",
         "files",
+        "archive",
         "schema",
         "settings",
         "lock",
@@ -37,7 +38,7 @@ LAYERS = (
     {"features", "evaluation"},
     {"detector", "report"},
     {"training", "inference"},
-    {"sweep", "conversion", "bundle", "feedback", "reproduction"},
+    {"sweep", "conversion", "bundle", "feedback", "reproduction", "comparison"},
     {"recalibration"},
     {"api", "doctor", "serve"},
     {"cli", "__main__"},
@@ -47,7 +48,7 @@ APART = (
     {"features", "evaluation"},
     {"detector", "report"},
     {"training", "inference"},
-    {"sweep", "conversion", "bundle", "feedback", "reproduction"},
+    {"sweep", "conversion", "bundle", "feedback", "reproduction", "comparison"},
 )
 # What a part must not import although it is lower, or foreign packages it has to do without.
 FORBIDDEN = {

@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 import jax
 
-from flowad_jax import files, memory
+from flowad_jax import archive, files, memory
 from flowad_jax.bundle import (
-    archive,
     card,
     comparison,
     half,

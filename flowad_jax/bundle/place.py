@@ -18,8 +18,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from flowad_jax import files, schema
-from flowad_jax.bundle import archive, card
+from flowad_jax import archive, files, schema
+from flowad_jax.bundle import card
 from flowad_jax.errors import UserError
 
 _LONGEST = 2**24  # bytes of a card

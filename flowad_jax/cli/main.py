@@ -17,6 +17,7 @@ COMMANDS = {
     "train": ("flowad_jax.cli.train", "learn what normal images look like; writes a report"),
     "predict": ("flowad_jax.cli.predict", "judge new images: anomalous or not, and where"),
     "eval": ("flowad_jax.cli.eval", "score a trained run again on its test images"),
+    "compare": ("flowad_jax.cli.compare", "is one run better than another, or is it chance?"),
     "export": ("flowad_jax.cli.export", "write a detector that runs without JAX; check one"),
     "serve": ("flowad_jax.cli.serve", "judge images over HTTP, with a live page"),
     "feedback": ("flowad_jax.cli.feedback", "what operators said of a served detector"),
@@ -35,7 +36,6 @@ Try it:            flowad train --config=quickstart --workdir=runs/quickstart
 Your own images:   flowad train --config=msflow_folder --workdir=runs/mine \\
                        --config.data.root=FOLDER
 then judge some:   flowad predict --workdir=runs/mine --input=NEW --output=found
-
 Commands:
 {chr(10).join(f"  {name:<12}{line}" for name, (_, line) in COMMANDS.items())}
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from flowad_jax import files
-from flowad_jax.bundle import archive, card, place, validate
+from flowad_jax import archive, files
+from flowad_jax.bundle import card, place, validate
 from flowad_jax.bundle.reference import UNDECIDED, Reference
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation.decisions import Decisions

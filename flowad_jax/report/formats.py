@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 MISSING = "–"
@@ -12,6 +12,12 @@ MISSING = "–"
 def percent(fraction: float | None) -> str:
     """A fraction of 1 in percent without its sign, or a dash where it is undefined."""
     return MISSING if fraction is None or math.isnan(fraction) else f"{100 * fraction:.2f}"
+
+
+def with_interval(fraction: float | None, ends: Sequence[float] | None) -> str:
+    """A fraction of 1 in percent, and in brackets its interval where there is one."""
+    within = f" ({100 * ends[0]:.1f} to {100 * ends[1]:.1f})" if ends else ""
+    return percent(fraction) + within
 
 
 def rate(fraction: float) -> str:

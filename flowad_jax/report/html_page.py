@@ -80,7 +80,7 @@ def write(
         "facts": _facts(results),
         "results": results,
         "tiles": tables.tiles(results, counts),
-        "metrics": tables.metric_table(results["columns"], results.get("undefined", {})),
+        "metrics": tables.metric_table(results),
         "calibration": tables.calibration(card, counts),
         "kinds": tables.kinds(images),
         "curves": [] if origin in WITHOUT_METRICS else charts.curves(images),

@@ -45,11 +45,14 @@ def tiles(found: Mapping[str, Any], counts: Mapping[str, int]) -> list[tuple[str
     return figures
 
 
-def metric_table(columns: Mapping[str, Mapping[str, Any]], reasons: Mapping[str, str]) -> Table:
+def metric_table(found: Mapping[str, Any]) -> Table:
     """Metrics in percent, one column per choice of the epoch, and why a metric is missing."""
-    columns = {name: columns[name] for name in results.COLUMNS if columns.get(name)}
+    columns = {
+        name: found["columns"][name] for name in results.COLUMNS if found["columns"].get(name)
+    }
+    sure = {results.final(columns): found.get("intervals") or {}}
     rows = [
-        [title, *(percent(values.get(name)) for values in columns.values())]
+        [title, *results.metric_cells(name, columns, sure)]
         for name, title in results.METRICS.items()
         if any(name in values for values in columns.values())
     ]
@@ -58,8 +61,9 @@ def metric_table(columns: Mapping[str, Mapping[str, Any]], reasons: Mapping[str,
             rows.append([title, *(shown(values.get(name)) for values in columns.values())])
     notes = [
         f"Not defined, because {reason}: {', '.join(titles)}."
-        for reason, titles in results.missing_metrics(reasons).items()
+        for reason, titles in results.missing_metrics(found.get("undefined", {})).items()
     ]
+    notes = [results.INTERVALS_NOTE] * bool(*sure.values()) + notes
     titles = [results.COLUMNS[name].partition(" (") for name in columns]
     return Table(
         [("in percent", ""), *((t, note.rstrip(")")) for t, _, note in titles)], rows, notes

@@ -25,6 +25,7 @@ class Scored(NamedTuple):
     Attributes:
       scores: image scores and anomaly maps.
       masks: (N, H, W) bool at network size, or None.
+      compared: masks or None, maps, and maps for AUPRO or None, of the sizes of the metrics.
       metrics: fractions of 1, NaN where undefined; none without labelled test images.
       seconds: from images, or from where their features are kept, to scores; without metrics.
       fitted: what scores were measured against; None in the published form.
@@ -34,6 +35,7 @@ class Scored(NamedTuple):
 
     scores: Scores
     masks: np.ndarray | None
+    compared: tuple[Any, ...]
     metrics: dict[str, float]
     seconds: float
     fitted: Fitted | None
@@ -113,7 +115,8 @@ def score_together(
         values = {f"{SYNTHETIC}{name}": value for name, value in values.items()}
     found = decisions(known, experiment.config, threshold)
     p_values = found.p_values(np.stack([one.image for one in by_part])) if known else None
-    return Scored(scores, masks, values, seconds, known[0] if known else None, found, p_values)
+    fitted = known[0] if known else None
+    return Scored(scores, masks, compared, values, seconds, fitted, found, p_values)
 
 
 def _likelihoods(

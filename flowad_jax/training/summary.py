@@ -16,11 +16,12 @@ from flowad_jax.data import record
 from flowad_jax.data.subset import NamesOnly
 from flowad_jax.detector import converted
 from flowad_jax.errors import printable
-from flowad_jax.evaluation import metrics
+from flowad_jax.evaluation import intervals, metrics, outcome
+from flowad_jax.evaluation.intervals import Interval
 from flowad_jax.evaluation.scores import extreme_ties
 from flowad_jax.report import html_page as html
 from flowad_jax.report import pictures, results
-from flowad_jax.report.formats import is_finite
+from flowad_jax.report.formats import is_finite, with_interval
 from flowad_jax.report.scored_images import NORMAL, SYNTHETIC, WITHOUT_METRICS
 from flowad_jax.training import metrics_log
 from flowad_jax.training.experiment import Experiment
@@ -81,12 +82,19 @@ def report(
         },
         "findings": list(dict.fromkeys([*meta.get("findings", ()), *experiment.findings, *ties])),
         "undefined": metrics.undefined(test.labels, scored.masks) if scored.metrics else {},
+        "intervals": {},
         "thresholds": _thresholds(experiment, scored),
         "timing": _timing(experiment, meta, scored),
         "versions": results.versions(),
         "commands": [" ".join(map(shlex.quote, command))],
         "pictures": [],
     }
+    if scored.metrics and origin != "synthetic":
+        judged = outcome.gather(
+            test.paths, test.labels, scored.scores.image, scored.flagged, *scored.compared
+        )
+        outcome.write(folder or path, judged)
+        written["intervals"] = intervals.of(judged, scored.metrics)
     _write(experiment, folder or path, scored, written)
     return written
 
@@ -199,7 +207,8 @@ def headline(found: Mapping[str, Any]) -> str:
     columns, card = found["columns"], found["thresholds"]
     name = results.final(columns)
     without = WITHOUT_METRICS.get(found.get("scored_images", "test"))
-    lines = [f"{results.COLUMNS[name].partition(' (')[0]}: {without or one_line(columns[name])}"]
+    figures = without or one_line(columns[name], found.get("intervals", {}))
+    lines = [f"{results.COLUMNS[name].partition(' (')[0]}: {figures}"]
     if card:
         line, made_up = card["meaning"], "synthetic_test" in card
         if test := card.get("synthetic_test" if made_up else "test"):
@@ -215,12 +224,16 @@ def headline(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def one_line(values: Mapping[str, float | None]) -> str:
-    """Returns the main metrics in percent, on one line, or why there are none."""
+def one_line(values: Mapping[str, float | None], sure: Mapping[str, Interval] | None = None) -> str:
+    """Returns the main metrics in percent with their intervals, on one line, or why none."""
     names = ("image_auroc", "pixel_auroc", "aupro_0.30")
     shown = {name: values.get(name) for name in names}
     shown |= {f"synthetic {name}": values.get(f"{SYNTHETIC}{name}") for name in names}
-    known = [f"{name} {100 * value:.2f}" for name, value in shown.items() if is_finite(value)]
+    known = [
+        f"{name} {with_interval(value, (sure or {}).get(name))}"
+        for name, value in shown.items()
+        if is_finite(value)
+    ]
     if "pixel_auroc" in values and not is_finite(values["pixel_auroc"]):
         known.append("no masks")
     if "image_auroc" in values and not is_finite(values["image_auroc"]):

@@ -10,7 +10,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from flowad_jax.bundle import archive, card, place
+from flowad_jax import archive
+from flowad_jax.bundle import card, place
 from flowad_jax.errors import UserError
 
 

@@ -42,7 +42,7 @@ def test_help_fits_a_screen(flowad):
     ("words", "message"),
     [
         (["trian"], "unknown command 'trian': did you mean 'train'?"),
-        (["zzz"], "unknown command 'zzz': choices are completion, convert"),
+        (["zzz"], "unknown command 'zzz': choices are compare, completion"),
         (["--workdir=a"], "name a command before --workdir=a, such as 'flowad train --workdir=a'"),
         (["recipes", "--copy", "cflow_foldr", "."], "did you mean 'cflow_folder'?"),
         (["recipes", "--copy", "cflow_folder"], "expected 2 arguments"),

@@ -1,0 +1,1 @@
+"""Runs beside each other: two on the same test images, or several methods over many categories."""

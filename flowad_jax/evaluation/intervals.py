@@ -1,0 +1,139 @@
+"""How sure metrics are: bootstrap over the test images, normal and anomalous ones apart.
+
+An interval says what other test sets of the same kind and size would give to the same detector;
+what other seeds of the training would give is another question, which several runs answer.
+
+Efron: "Better Bootstrap Confidence Intervals", JASA 82 (1987), as SciPy computes it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+from scipy import stats
+
+from flowad_jax.evaluation import delong, weighted
+from flowad_jax.evaluation.metrics import METRICS
+from flowad_jax.evaluation.outcome import Outcome
+from flowad_jax.evaluation.weighted import Values, Weights
+
+CONFIDENCE = 0.95
+RESAMPLES = 1999
+BATCH = 100  # resampled test sets at a time
+CORRECTED = 3000  # with more images, leaving out each in turn takes long and changes nothing
+
+Interval = tuple[float, float]
+Statistics = Callable[[Weights], dict[str, Values]]
+
+
+class Difference(NamedTuple):
+    """What one detector has more than another on the same images.
+
+    Attributes:
+      value: of the metric.
+      interval: with `CONFIDENCE`.
+      p_value: two-sided, that there is no difference.
+    """
+
+    value: float
+    interval: Interval
+    p_value: float
+
+
+def of(outcome: Outcome, exact: Mapping[str, float]) -> dict[str, Interval]:
+    """Returns the intervals of the metrics that are defined and that resampling changes.
+
+    None with a single image of a kind. The image AUROC has the interval of DeLong.
+
+    Args:
+      outcome: what was found on the test images.
+      exact: the metrics themselves, fractions of 1.
+    """
+    about, found, _ = _bootstrap(outcome.labels, lambda w: weighted.metrics(outcome, w))
+    # The few thresholds of the resampled curves leave a small error, the same in all of them.
+    moved = {name: np.clip(ends + exact[name] - about[name], 0, 1) for name, ends in found.items()}
+    intervals = {
+        name: (float(ends[0]), float(ends[1]))
+        for name, ends in moved.items()
+        if np.isfinite(ends).all()
+    }
+    area = delong.interval(outcome.labels, outcome.scores, CONFIDENCE)
+    return intervals | ({"image_auroc": area} if area else {})
+
+
+def of_difference(one: Outcome, other: Outcome) -> dict[str, Difference]:
+    """Returns what ``other`` has more than ``one``, which saw the same images in the same order.
+
+    The p-value of the image AUROC is DeLong's. That of another metric is twice the share of the
+    resampled test sets in which the difference has the other sign.
+    """
+
+    def differences(weights: Weights) -> dict[str, Values]:
+        first, second = (weighted.metrics(each, weights) for each in (one, other))
+        return {name: second[name] - first[name] for name in METRICS}
+
+    about, found, drawn = _bootstrap(one.labels, differences)
+    p_values = {name: _other_side(values) for name, values in drawn.items()}
+    if "image_auroc" in found:
+        p_values["image_auroc"] = delong.p_value(one.labels, np.stack([one.scores, other.scores]))
+    differing = {
+        name: ends if np.isfinite(ends).all() else (about[name], about[name])
+        for name, ends in found.items()
+    }
+    return {
+        name: Difference(about[name], (float(low), float(high)), p_values[name])
+        for name, (low, high) in differing.items()
+    }
+
+
+def _other_side(values: Values) -> float:
+    fewer = min(np.sum(values <= 0), np.sum(values >= 0))
+    return float(min(1.0, 2 * (1 + fewer) / (1 + len(values))))
+
+
+def _bootstrap(
+    labels: Int[np.ndarray, " N"], statistics: Statistics
+) -> tuple[dict[str, float], dict[str, Any], dict[str, Values]]:
+    """Returns values, ends of intervals and resampled values of the statistics that are finite.
+
+    Ends are NaN where resampling changes nothing.
+    """
+    about = {
+        name: float(values[0]) for name, values in statistics(np.ones((1, len(labels)))).items()
+    }
+    names = [name for name, value in about.items() if np.isfinite(value)]
+    strata = [rows for value in (0, 1) if len(rows := np.flatnonzero(labels == value))]
+    if not names or min(map(len, strata)) < 2:
+        return about, {}, {}
+
+    def of_rows(*drawn: Any, axis: int) -> Any:
+        """Statistics (M, ...) of the images (..., n) drawn from each stratum."""
+        rows = np.concatenate(drawn, axis=axis)
+        found = statistics(_multiplicities(rows.reshape(-1, rows.shape[-1]), len(labels)))
+        return np.stack([found[name] for name in names]).reshape(-1, *rows.shape[:-1])
+
+    # Where resampling changes nothing, ends are NaN, after divisions by zero.
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        found = stats.bootstrap(
+            strata,
+            of_rows,
+            vectorized=True,
+            n_resamples=RESAMPLES,
+            batch=BATCH,
+            confidence_level=CONFIDENCE,
+            method="BCa" if len(labels) <= CORRECTED else "percentile",
+            rng=np.random.default_rng(0),
+        )
+    ends = dict(zip(names, np.stack(found.confidence_interval, axis=1), strict=True))
+    return about, ends, dict(zip(names, found.bootstrap_distribution, strict=True))
+
+
+def _multiplicities(rows: Int[np.ndarray, "B n"], count: int) -> Weights:
+    """How often each of ``count`` images is in each row."""
+    places = np.arange(len(rows))[:, None] * count + rows
+    return np.bincount(places.ravel(), minlength=len(rows) * count).reshape(len(rows), count)

@@ -1,0 +1,115 @@
+"""What a run made of its test images, as far as intervals and comparisons need it."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from flowad_jax import archive, files
+from flowad_jax.errors import UserError
+from flowad_jax.evaluation import image_counts
+from flowad_jax.evaluation.aupro import Images
+from flowad_jax.evaluation.image_counts import ImageCounts
+from flowad_jax.evaluation.metrics import UNKNOWN, known
+
+FILE = "outcome.npz"  # in a workdir, beside results.json
+_COUNTS = ("pixel", "region")
+
+
+class Outcome(NamedTuple):
+    """N test images whose label is known, in the order of the data set.
+
+    Attributes:
+      names: (N,) what the data set calls them.
+      labels: (N,) 0 for normal, 1 for anomalous.
+      scores: (N,) image scores.
+      flagged: (N,) what was called anomalous; None without a threshold.
+      pixel: what pixel metrics are sums of; None without masks.
+      region: what AUPRO is a sum of: ``pixel``, unless the method has other maps for it.
+    """
+
+    names: np.ndarray
+    labels: Int[np.ndarray, " N"]
+    scores: Float[np.ndarray, " N"]
+    flagged: Bool[np.ndarray, " N"] | None = None
+    pixel: ImageCounts | None = None
+    region: ImageCounts | None = None
+
+
+def gather(
+    names: Sequence[str],
+    labels: Int[np.ndarray, " N"],
+    scores: Float[np.ndarray, " N"],
+    flagged: Bool[np.ndarray, " N"] | None,
+    masks: Images | None = None,
+    maps: Images | None = None,
+    overlap: Images | None = None,
+) -> Outcome:
+    """Leaves out images of unknown label and counts the pixels of the others; see `metrics`."""
+    kept = np.asarray(labels) != UNKNOWN
+    used = np.array([name for name, keep in zip(names, kept, strict=True) if keep], str)
+    labels, scores, flagged, masks, maps, overlap = known(
+        labels, scores, flagged, masks, maps, overlap
+    )
+    if masks is None or maps is None or not len(labels):
+        return Outcome(used, labels, scores, flagged)
+    pixel = image_counts.count(masks, maps)
+    region = pixel if overlap is None else image_counts.count(masks, overlap)
+    return Outcome(used, labels, scores, flagged, pixel, region)
+
+
+def selected(found: Outcome, rows: Int[np.ndarray, " n"]) -> Outcome:
+    """Returns what was found on some of the images, in the order of their rows."""
+
+    def of_rows(values: Any) -> Any:
+        if isinstance(values, ImageCounts):
+            return ImageCounts(*map(of_rows, values))
+        return None if values is None else values[rows]
+
+    return Outcome(*map(of_rows, found))
+
+
+def write(path: Path, found: Outcome) -> None:
+    """Writes ``outcome.npz`` into a folder."""
+    arrays = {"names": found.names, "labels": found.labels, "scores": found.scores}
+    if found.flagged is not None:
+        arrays["flagged"] = found.flagged
+    same = found.region is found.pixel
+    for kind in _COUNTS[: 1 if same else 2]:
+        counts = getattr(found, kind)
+        if counts is not None:
+            arrays |= {f"{kind}.{name}": values for name, values in counts._asdict().items()}
+    with files.atomic_write(path / FILE) as file:
+        archive.save_arrays(file, arrays)
+
+
+def read(path: Path) -> Outcome:
+    """Reads what `write` wrote.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    file = path / FILE
+    remedy = f"flowad eval --workdir={path} writes it anew"
+    try:
+        with files.open_regular(file) as opened, np.load(opened, allow_pickle=False) as stored:
+            arrays = dict(stored)
+        counts = [
+            ImageCounts(*(arrays[f"{kind}.{name}"] for name in ImageCounts._fields))
+            if f"{kind}.false" in arrays
+            else None
+            for kind in _COUNTS
+        ]
+        pixel, region = counts[0], counts[1] or counts[0]
+        flagged = arrays.get("flagged")
+        names, labels, scores = (arrays[name] for name in ("names", "labels", "scores"))
+        return Outcome(names, labels, scores, flagged, pixel, region)
+    except FileNotFoundError:
+        raise UserError(f"{file} is missing: {remedy}") from None
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{file} is damaged: {remedy}") from error
