@@ -29,7 +29,7 @@ from flowad_jax.detector.workdir import load_config
 from flowad_jax.report.results import markdown_table
 from flowad_jax.training import metrics_log
 
-RECIPES = ("quickstart", "msflow_textures", "sanflow_textures", "ssnf_textures")
+RECIPES = ("cflow_textures", "msflow_textures", "sanflow_textures", "ssnf_textures")
 SHORT = {
     "data.image_size": 64,
     "train.batch_size": 8,

@@ -104,7 +104,7 @@ def main() -> None:
     """Measures, prints and writes the figures; fails if anything was lost or differs."""
     parser = Parser("python -m benchmarks.kill", __doc__)
     add = parser.add_argument
-    add("--recipes", nargs="+", default=["configs/quickstart.py"], help="files of configs/")
+    add("--recipes", nargs="+", default=["configs/cflow_textures.py"], help="files of configs/")
     add("--kills", type=int, default=20, help="of each recipe")
     add("--seed", type=int, default=0, help="of the moments")
     add("--output", help="JSON file")

@@ -1,6 +1,6 @@
 r"""How much `flowad serve` bears: throughput, latency, memory over many requests, and kills.
 
-    python -m benchmarks.serving --bundle=quickstart.flowad --image=photo.png --output=serving.json
+    python -m benchmarks.serving --bundle=cflow.flowad --image=photo.png --output=serving.json
 
 The service runs in a process of its own, the clients in this one, all on the same cores. Every
 request sends the file of one image and waits for its answer. --kills starts the service, has it

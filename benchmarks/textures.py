@@ -2,7 +2,7 @@
 
     python -m benchmarks.textures --seeds=2 --output=textures.json
 
-Trains the quickstart recipe for every category with ImageNet weights and with random ones, and
+Trains `cflow_textures` for every category with ImageNet weights and with random ones, and
 prints the metrics of the last epoch.
 """
 
@@ -17,7 +17,7 @@ from itertools import product
 from pathlib import Path
 
 from flowad_jax.data.sets.textures import CARD
-from flowad_jax.recipes import quickstart
+from flowad_jax.recipes import cflow_textures
 from flowad_jax.training.loop import train
 
 WEIGHTS = ("embedded", "random")
@@ -26,7 +26,7 @@ SHOWN = ("image_auroc", "pixel_auroc", "aupro_0.30")
 
 def run(category: str, weights: str, seed: int) -> dict[str, float]:
     """Trains once and returns the metrics of the last epoch."""
-    config = quickstart.get_config()
+    config = cflow_textures.get_config()
     config.seed = seed
     config.data.category = category
     config.data.holdout = 0.0

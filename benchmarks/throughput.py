@@ -1,6 +1,6 @@
 """How fast a trained detector judges images, by three clocks.
 
-    python -m benchmarks.throughput --workdir=runs/quickstart --output=throughput.json
+    python -m benchmarks.throughput --workdir=runs/cflow --output=throughput.json
 
 model       encoder and flows, for a batch that is on the device already
 processing  with all that `Predictor.predict` does to arrays: resize, normalise, move to the device,

@@ -9,7 +9,7 @@ docs/measured/accuracy.md; accuracy depends on your images.
 
 from ml_collections import config_dict
 
-from flowad_jax.recipes.quickstart import short_run
+from flowad_jax.recipes.cflow_textures import short_run
 
 
 def get_config() -> config_dict.ConfigDict:

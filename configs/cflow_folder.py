@@ -10,9 +10,9 @@ Hardware and time: see docs/measured/accuracy.md; accuracy depends on your image
 
 from ml_collections import config_dict
 
-from flowad_jax.recipes.quickstart import short_run
+from flowad_jax.recipes.cflow_textures import short_run
 
 
 def get_config() -> config_dict.ConfigDict:
-    """The short run of the quickstart on a folder."""
+    """The short run of the textures on a folder."""
     return short_run("folder")

@@ -28,6 +28,7 @@ NOT_RUN = {
     r"flowad (train|eval|predict) .*": "trains, or needs what was trained: tests/new_user.py",
     r"(flowad export|python screws.flowad/run.py) .*": "needs what was trained: tests/bundle",
     r"flowad (serve|feedback|recalibrate) .*": "needs what was trained: tests/serve, tests/bundle",
+    r"flowad compare .*": "needs what was trained: tests/comparison",
     r"flowad reproduce .*": "needs the data set of a paper: tests/reproduction",
     r"flowad convert .*": "needs a file of PyTorch: tests/weights, tests/conversion",
     r"flowad completion .* > ~.*": "writes into a home: tests/cli/test_completion.py",

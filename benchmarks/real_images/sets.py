@@ -36,8 +36,7 @@ class ImageSet(NamedTuple):
 
 def recipe(method: str, one: ImageSet) -> str:
     """The name of a method's recipe on a set."""
-    name = f"{method}_{one.recipe}"
-    return "quickstart" if name == "cflow_textures" else name
+    return f"{method}_{one.recipe}"
 
 
 def find(folder: Path, magnetic_tile: str, ball_screw: str) -> dict[str, ImageSet]:

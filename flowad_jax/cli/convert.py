@@ -13,7 +13,7 @@ Encoders:
       --checkpoint=wide_resnet50_2-95faca4d.pth --output=wide_resnet50_2.safetensors
 
   # then train with it
-  flowad train --config=quickstart --workdir=runs/wrn \
+  flowad train --config=cflow_textures --workdir=runs/wrn \
       --config.encoder.name=resnet.wide_resnet50_2 \
       --config.encoder.weights=wide_resnet50_2.safetensors
 

@@ -1,7 +1,7 @@
 """Scores the newest checkpoint of a run on its test images and rewrites its report.
 
 flowad eval --workdir=runs/quickstart
-flowad eval --workdir=runs/quickstart --scoring=transductive   # a run of CFLOW-AD
+flowad eval --workdir=runs/cflow --scoring=transductive   # a run of CFLOW-AD
 flowad eval --workdir=runs/screws --scoring=per_image          # a run of MSFlow
 flowad eval --workdir=runs/all                                 # all runs of a sweep
 flowad eval --workdir=runs/screws --data=new_images            # other images, labelled or not

@@ -1,10 +1,10 @@
 r"""Trains a defect detector, or resumes one that was stopped.
 
   flowad train --config=quickstart --workdir=runs/quickstart
-  flowad train --config=quickstart --workdir=runs/grass --config.data.category=grass
-  flowad train --config=cflow_folder --workdir=runs/mine \
+  flowad train --config=msflow_textures --workdir=runs/flow --config.train.epochs=24
+  flowad train --config=msflow_folder --workdir=runs/mine \
       --config.data.root=/path/to/images --config.data.category=screws
-  flowad train --config=quickstart --workdir=runs/all --config.data.category=all \
+  flowad train --config=msflow_textures --workdir=runs/all --config.data.category=all \
       --config.sweep.seeds="(0, 1, 2)"
 
 The workdir receives checkpoints, metrics.jsonl, TensorBoard events, results.json, results.md,

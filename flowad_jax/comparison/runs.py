@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from flowad_jax.errors import UserError
-from flowad_jax.evaluation import intervals, outcome
+from flowad_jax.evaluation import intervals, outcome, weighted
 from flowad_jax.evaluation.intervals import Difference
 from flowad_jax.evaluation.outcome import Outcome
 from flowad_jax.report import results
@@ -48,7 +48,7 @@ class Pair(NamedTuple):
     name: str
     images: int
     only_one: int
-    values: dict[str, tuple[float | None, float | None]]
+    values: dict[str, tuple[float, float]]
     differences: dict[str, Difference]
     decided: Decided | None
 
@@ -89,8 +89,18 @@ def _pair(first: str, second: str) -> Pair:
     one, other, alone = _same_images(
         outcome.read(Path(first)), outcome.read(Path(second)), f"{first} and {second}"
     )
-    differences = intervals.of_difference(one, other)
-    values = {name: (columns[0].get(name), columns[1].get(name)) for name in differences}
+    if alone:  # what stands in the results is of other images too
+        everything = np.ones((1, len(one.labels)))
+        columns = [
+            {name: float(value[0]) for name, value in weighted.metrics(each, everything).items()}
+            for each in (one, other)
+        ]
+    values: dict[str, tuple[float, float]] = {}
+    differences: dict[str, Difference] = {}
+    for name, difference in intervals.of_difference(one, other).items():
+        before, after = (column.get(name) for column in columns)
+        if before is not None and after is not None:
+            values[name], differences[name] = (before, after), difference.at(after - before)
     return Pair(second, len(one.labels), alone, values, differences, _decided(one, other))
 
 

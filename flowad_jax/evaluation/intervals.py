@@ -43,6 +43,11 @@ class Difference(NamedTuple):
     interval: Interval
     p_value: float
 
+    def at(self, value: float) -> Difference:
+        """Returns the same around a value that is known exactly."""
+        low, high = (end + value - self.value for end in self.interval)
+        return self._replace(value=value, interval=(low, high))
+
 
 def of(outcome: Outcome, exact: Mapping[str, float]) -> dict[str, Interval]:
     """Returns the intervals of the metrics that are defined and that resampling changes.

@@ -27,7 +27,7 @@ NEAR = {
 }
 # Depthwise kernels take differences of neighbours, so that a sum is far smaller than its terms
 # and their rounding counts for more: measured 2.1 to 3.8 % on the cat, up to 5.0 % on the tiles of
-# the quickstart, at the first tap as at the last.
+# CFLOW-AD, at the first tap as at the last.
 LIMIT_OF_LITE0 = 0.08
 # Other architectures, traced only.
 MORE = {LITE: (6,), "efficientnet.efficientnet_tiny": (4,), "vit.dinov2_tiny": (3,)}

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowad_jax.recipes import quickstart
+from flowad_jax.recipes import cflow_textures
 from flowad_jax.training.optimizer import Adam, Averaging, final, make_optimizer
 from flowad_jax.types import TrainState
 
@@ -63,6 +63,6 @@ def test_a_run_ends_with_averages_only_where_it_has_some():
 
 @pytest.mark.parametrize(("decay", "kind"), [(None, Adam), (0.9, Averaging)])
 def test_the_config_chooses(decay, kind):
-    config = quickstart.get_config()
+    config = cflow_textures.get_config()
     config.train.ema_decay = decay
     assert type(make_optimizer(config.train)) is kind
