@@ -37,6 +37,20 @@ class Batch(NamedTuple):
     weight: Any = None
 
 
+class Defect(NamedTuple):
+    """One defect of an image; defects of an image may share pixels.
+
+    Attributes:
+      mask: (H, W) bool, true on the defect.
+      saturation: share of its area, or number of pixels, from which on it counts as found.
+      relative: whether that is a share.
+    """
+
+    mask: np.ndarray
+    saturation: float = 1.0
+    relative: bool = True
+
+
 class Published(NamedTuple):
     """A weight file that an encoder's authors offer.
 

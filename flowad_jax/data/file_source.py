@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +28,13 @@ class Entry:
       path: the image.
       kind: ``"good"``, the name of a defect, or ``"unknown"``.
       masks: files whose union is the mask; ignored unless the image is anomalous.
+      sample: what was photographed, where several images show it.
     """
 
     path: Path
     kind: str
     masks: tuple[Path, ...] = ()
+    sample: str = ""
 
     @property
     def label(self) -> int:
@@ -76,6 +78,7 @@ class FileSource:
         self.kinds = [entry.kind for entry in self._entries]
         self.paths = [str(entry.path) for entry in self._entries]
         self.labels = np.array([entry.label for entry in self._entries], np.int32)
+        self.samples = [entry.sample for entry in self._entries]
         self.has_masks = any(entry.masks for entry in self._entries)
         for entry in self._entries:
             if entry.masks:
@@ -110,6 +113,12 @@ class FileSource:
         entry = self._entries[index]
         return self._mask(entry, image_size(entry.path))
 
+    def part_masks(self, index: int) -> dict[Path, np.ndarray]:
+        """Reads the mask files of a record, each by itself as (H, W) bool."""
+        entry = self._entries[index]
+        size = image_size(entry.path) if entry.masks else ()
+        return {file: self._part(entry, file, size) for file in entry.masks}
+
     def inspect_masks(self, index: int) -> list[tuple[str, MaskReading]]:
         """Reads the mask files of one record, with what is remarkable about them."""
         entry, found = self._entries[index], []
@@ -131,13 +140,17 @@ class FileSource:
         """The union of the masks of an image of a size (H, W)."""
         mask = np.zeros(size, bool)
         for file in entry.masks:
-            part = inspect_mask(file, self._mask_threshold).mask
-            if part.shape != size and orientation(file) == 1:
-                part = unturned(part, entry.path)  # drawn on the image as it is stored
-            if part.shape != size:
-                raise _sizes_differ(entry.path, size, file, part.shape)
-            mask |= part
+            mask |= self._part(entry, file, size)
         return mask
+
+    def _part(self, entry: Entry, file: Path, size: tuple[int, ...]) -> np.ndarray:
+        """One of the masks of an image of a size (H, W)."""
+        part = inspect_mask(file, self._mask_threshold).mask
+        if part.shape != size and orientation(file) == 1:
+            part = unturned(part, entry.path)  # drawn on the image as it is stored
+        if part.shape != size:
+            raise _sizes_differ(entry.path, size, file, part.shape)
+        return part
 
 
 def _apply_mask_rule(entries: Sequence[Entry], rule: str) -> list[Entry]:
@@ -149,7 +162,7 @@ def _apply_mask_rule(entries: Sequence[Entry], rule: str) -> list[Entry]:
         if wanted and entry.label == 1 and not entry.masks:
             fix = "add it, or set data.options.masks to 'none'"
             raise UserError(f"anomalous image '{entry.path}' has no mask: {fix}")
-    return [e if wanted and e.label == 1 else Entry(e.path, e.kind) for e in entries]
+    return [e if wanted and e.label == 1 else replace(e, masks=()) for e in entries]
 
 
 def _compare_headers(entry: Entry) -> None:

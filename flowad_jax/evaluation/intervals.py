@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from scipy import stats
 
 from flowad_jax.evaluation import delong, weighted
@@ -68,6 +68,23 @@ def of(outcome: Outcome, exact: Mapping[str, float]) -> dict[str, Interval]:
     }
     area = delong.interval(outcome.labels, outcome.scores, CONFIDENCE)
     return intervals | ({"image_auroc": area} if area else {})
+
+
+def of_ratio(
+    labels: Int[np.ndarray, " N"],
+    parts: Float[np.ndarray, " N"],
+    wholes: Float[np.ndarray, " N"],
+) -> Interval | None:
+    """Returns the interval of ``sum(parts) / sum(wholes)``, with what each image adds to them."""
+
+    def ratio(weights: Weights) -> dict[str, Values]:
+        with np.errstate(invalid="ignore"):
+            return {"ratio": (weights @ parts) / (weights @ wholes)}
+
+    ends = _bootstrap(labels, ratio)[1].get("ratio")
+    if ends is None or not np.isfinite(ends).all():
+        return None
+    return float(ends[0]), float(ends[1])
 
 
 def of_difference(one: Outcome, other: Outcome) -> dict[str, Difference]:

@@ -45,9 +45,13 @@ def resized(
       4 bytes per pixel. Values are less the largest of all maps: no metric notices, and where most
       methods' maps saturate, numbers near 0 are told apart that float32 would round to the same.
     """
-    highest = np.max(maps, where=np.isfinite(maps), initial=np.finfo(maps.dtype).min)
-    pairs = zip(maps, masks, strict=True)
-    return [at_image(one - highest, canvas, mask.shape) for one, mask in pairs]
+    top, pairs = highest(maps), zip(maps, masks, strict=True)
+    return [at_image(one - top, canvas, mask.shape) for one, mask in pairs]
+
+
+def highest(maps: Float[np.ndarray, "N h w"]) -> Any:
+    """Returns the largest finite value."""
+    return np.max(maps, where=np.isfinite(maps), initial=np.finfo(maps.dtype).min)
 
 
 def at_image(

@@ -35,6 +35,12 @@ METRICS = {
     "aupro_0.30": "AUPRO, false positive rate up to 0.30",
     "aupro_0.05": "AUPRO, false positive rate up to 0.05",
 }
+FURTHER = {
+    "seg_f1": "SegF1, pixels at the detector's own threshold",
+    "aupimo": "AUPIMO, false positive rate 1e-5 to 1e-4",
+    "au_spro": "AU-sPRO, false positive rate up to 0.05",
+    "sample_auroc": "sample AUROC, by the highest score of its images",
+}
 METRICS |= {f"{SYNTHETIC}{name}": f"synthetic {title}" for name, title in METRICS.items()}
 INTERVALS_NOTE = (
     "In brackets: 95 % intervals over test images of the same kinds and numbers (DeLong for image "
@@ -167,8 +173,20 @@ def _metric_table(results: Mapping[str, Any]) -> str:
         f"No {'; '.join(titles)}: {text(reason)}."
         for reason, titles in missing_metrics(results.get("undefined", {})).items()
     ]
+    rows += further_rows(results, len(columns))
     notes = [INTERVALS_NOTE] * bool(*sure.values()) + notes
     return "\n\n".join([markdown_table(rows), *notes])
+
+
+def further_rows(results: Mapping[str, Any], width: int) -> list[list[str]]:
+    """Rows of the metrics that only the final state has, for a table of so many columns."""
+    rows = []
+    for name, figure in (results.get("further") or {}).items():
+        metric, _, kind = name.partition("/")
+        title = FURTHER.get(metric, metric) + f", {kind}" * bool(kind)
+        value = with_interval(figure["value"], figure["interval"])
+        rows.append([title, value, *[""] * (width - 1)])
+    return rows
 
 
 def metric_cells(

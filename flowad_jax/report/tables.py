@@ -56,6 +56,7 @@ def metric_table(found: Mapping[str, Any]) -> Table:
         for name, title in results.METRICS.items()
         if any(name in values for values in columns.values())
     ]
+    rows += results.further_rows(found, len(columns))
     for name, title in EPOCH.items():
         if any(values.get(name) is not None for values in columns.values()):
             rows.append([title, *(shown(values.get(name)) for values in columns.values())])

@@ -23,7 +23,7 @@ from flowad_jax.report import html_page as html
 from flowad_jax.report import pictures, results
 from flowad_jax.report.formats import is_finite, with_interval
 from flowad_jax.report.scored_images import NORMAL, SYNTHETIC, WITHOUT_METRICS
-from flowad_jax.training import metrics_log
+from flowad_jax.training import further, metrics_log
 from flowad_jax.training.experiment import Experiment
 from flowad_jax.training.scoring import Scored
 
@@ -83,6 +83,7 @@ def report(
         "findings": list(dict.fromkeys([*meta.get("findings", ()), *experiment.findings, *ties])),
         "undefined": metrics.undefined(test.labels, scored.masks) if scored.metrics else {},
         "intervals": {},
+        "further": {},
         "thresholds": _thresholds(experiment, scored),
         "timing": _timing(experiment, meta, scored),
         "versions": results.versions(),
@@ -95,6 +96,8 @@ def report(
         )
         outcome.write(folder or path, judged)
         written["intervals"] = intervals.of(judged, scored.metrics)
+        measured = further.measure(experiment, scored)
+        written["further"] = {name: figure._asdict() for name, figure in measured.items()}
     _write(experiment, folder or path, scored, written)
     return written
 

@@ -15,8 +15,7 @@ The private splits are evaluated by the authors' server alone. Their records are
 
     flowad predict --workdir=... --input={root}/{category}/test_private --output=...
 
-The public test images give a first impression of what the server will say. Its SegF1 is not
-computed here.
+The public test images give a first impression of what the server will say.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _FOLDERS = {
 CARD = DatasetCard(
     title="MVTec AD 2",
     licence="CC BY-NC-SA 4.0",
-    metric="AUPRO up to 0.05, SegF1 (not computed here); of private splits by the authors' server",
+    metric="AUPRO up to 0.05, SegF1; of private splits by the authors' server",
     source="https://www.mvtec.com/company/research/datasets/mvtec-ad-2",
     layout="{root}/{category}/train/good/*.png, validation/good/*.png, "
     "test_public/{good,bad}/*.png, test_public/ground_truth/bad/{stem}_mask.png, "

@@ -12,17 +12,24 @@ Constraints in Unsupervised Anomaly Detection and Localization", IJCV 2022. Lice
 An image has a folder of masks, one for each of its anomalies. Their grey values stand for kinds of
 anomaly, as listed in ``defects_config.json``; here the mask is the union of all that is not black.
 In the authors' metric, sPRO (saturated per-region overlap), finding a part of a region can count as
-finding all of it. flowad_jax does not compute it; AUPRO, which it does, is another number.
+finding all of it; which part, `defects_config.json` says of each kind of anomaly. It is computed
+where that file is there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from flowad_jax import schema
 from flowad_jax.data import layout
 from flowad_jax.data.dataset_card import DatasetCard
 from flowad_jax.data.file_source import Entry, FileSource
+from flowad_jax.data.image_file import decode
 from flowad_jax.data.record import GOOD
+from flowad_jax.errors import UserError
+from flowad_jax.types import Defect
 
 _KINDS = {
     "train": (GOOD,),
@@ -32,7 +39,7 @@ _KINDS = {
 CARD = DatasetCard(
     title="MVTec LOCO AD",
     licence="CC BY-NC-SA 4.0",
-    metric="image AUROC, AU-sPRO up to 0.05 (not computed here)",
+    metric="image AUROC, AU-sPRO up to 0.05",
     source="https://www.mvtec.com/company/research/datasets/mvtec-loco",
     layout="{root}/{category}/train/good/*.png, validation/good/*.png, "
     "test/{good,logical_anomalies,structural_anomalies}/*.png and "
@@ -41,6 +48,16 @@ CARD = DatasetCard(
     splits=tuple(_KINDS),
 )
 categories = layout.category_names
+_LIST = "defects_config.json"
+_CONFIG = schema.array(
+    schema.table(
+        {
+            "pixel_value": schema.integer(1, 255),
+            "saturation_threshold": {**schema.number(0), "exclusiveMinimum": 0},
+            "relative_saturation": {"type": "boolean"},
+        }
+    )
+)
 
 
 def build(
@@ -56,4 +73,40 @@ def build(
         for kind in _KINDS[split]
         for file in layout.some_images(where / split / kind)
     ]
-    return FileSource(entries, masks, mask_threshold=mask_threshold)
+    config = where / _LIST
+    if split != "test" or masks == "none" or not config.is_file():
+        return FileSource(entries, masks, mask_threshold=mask_threshold)
+    saturations = {
+        row["pixel_value"]: (row["saturation_threshold"], row["relative_saturation"])
+        for row in schema.read(config, _CONFIG, "restore the file that comes with MVTec LOCO AD")
+    }
+    return LocoSource(entries, saturations, masks=masks, mask_threshold=mask_threshold)
+
+
+class LocoSource(FileSource):
+    """Images whose anomalies are known one by one."""
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        saturations: Mapping[int, tuple[float, bool]],
+        **options: Any,
+    ) -> None:
+        """Keeps from which share or number of pixels on an anomaly is found, by its grey value."""
+        super().__init__(entries, **options)
+        self._saturations = saturations
+
+    def defects(self, index: int) -> list[Defect]:
+        """Reads the anomalies of a record.
+
+        Raises:
+          UserError: a mask cannot be read, or its grey value is not in the list.
+        """
+        found = []
+        for file, mask in self.part_masks(index).items():
+            with decode(file) as decoded:
+                value = int(decoded.read().max())
+            if value not in self._saturations:
+                raise UserError(f"mask '{file}' has the grey value {value}, which {_LIST} lacks")
+            found.append(Defect(mask, *self._saturations[value]))
+        return found

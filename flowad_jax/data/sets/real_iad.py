@@ -13,7 +13,7 @@ On request, for research that is not commercial.
 has a defect; they are trained on with the others, as is the point of that setting). Their folders
 lie in the root or in ``{root}/realiad_jsons``.
 
-The authors also score samples, by the worst of their views; flowad_jax scores images alone.
+The authors also score samples, by the worst of their views.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from flowad_jax.lookup import check_choice
 CARD = DatasetCard(
     title="Real-IAD",
     licence="on request, for research that is not commercial",
-    metric="image AUROC, AUPRO, sample AUROC (not computed here)",
+    metric="image AUROC, AUPRO, sample AUROC",
     source="https://realiad4ad.github.io/Real-IAD/",
     layout="{root}/realiad_1024/{category}/{OK,NG/KIND}/{sample}/*.{jpg,png} and "
     "{root}/realiad_jsons/{category}.json",
@@ -145,4 +145,5 @@ def _entry(
         layout.file_below(folder, where, str(PurePosixPath(meta["prefix"], name)), _RESTORE)
         for name in names
     )
-    return Entry(image, GOOD if normal else item["anomaly_class"], tuple(masks))
+    kind = GOOD if normal else item["anomaly_class"]
+    return Entry(image, kind, tuple(masks), sample=str(image.parent))
