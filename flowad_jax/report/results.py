@@ -37,6 +37,7 @@ METRICS = {
 }
 FURTHER = {
     "seg_f1": "SegF1, pixels at the detector's own threshold",
+    "aupro_released": "AUPRO as the released program computes it, not comparable",
     "aupimo": "AUPIMO, false positive rate 1e-5 to 1e-4",
     "au_spro": "AU-sPRO, false positive rate up to 0.05",
     "sample_auroc": "sample AUROC, by the highest score of its images",

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
-from flowad_jax.evaluation import delong, intervals, mask_resolution, metrics, spro
+from flowad_jax.evaluation import delong, intervals, mask_resolution, metrics, released_aupro, spro
 from flowad_jax.evaluation.aupimo import aupimo
 from flowad_jax.evaluation.intervals import Interval
 from flowad_jax.evaluation.segmentation import seg_f1_parts
@@ -25,16 +25,16 @@ class Figure(NamedTuple):
 def measure(experiment: Experiment, scored: Scored) -> dict[str, Figure]:
     """Returns the further metrics that these data define, by name.
 
-    ``seg_f1`` needs masks and a threshold, ``aupimo`` masks and normal images, ``au_spro`` (and for
-    each kind ``au_spro/KIND``) a data set that knows single defects, ``sample_auroc`` one with
-    several images of a sample.
+    ``aupro_released`` is for scores in a paper's own form, ``seg_f1`` needs masks and a threshold,
+    ``aupimo`` masks and normal images, ``au_spro`` (and for each kind ``au_spro/KIND``) a data set
+    that knows single defects, ``sample_auroc`` one with several images of a sample.
     """
     found = _of_pixels(experiment, scored) | _spro(experiment, scored)
     return found | _of_samples(experiment, scored)
 
 
 def _of_pixels(experiment: Experiment, scored: Scored) -> dict[str, Figure]:
-    labels, masks, maps, _ = metrics.known(experiment.test.labels, *scored.compared)
+    labels, masks, maps, regional = metrics.known(experiment.test.labels, *scored.compared)
     if masks is None or not any(map(np.any, masks)):
         return {}
     found = {}
@@ -43,6 +43,10 @@ def _of_pixels(experiment: Experiment, scored: Scored) -> dict[str, Figure]:
         if experiment.config.eval.mask_size == "native":  # such maps are less their largest value
             threshold -= mask_resolution.highest(scored.scores.pixel)
         found["seg_f1"] = _ratio(labels, *seg_f1_parts(masks, maps, threshold))
+    form = released_aupro.FORMS.get(experiment.config.method.name)
+    if form and experiment.config.eval.scoring == experiment.method.published:
+        shown = maps if regional is None else regional
+        found["aupro_released"] = Figure(released_aupro.released_aupro(masks, shown, form))
     if not all(map(np.any, masks)):
         areas = aupimo(masks, maps)
         found["aupimo"] = _ratio(labels, np.nan_to_num(areas), (~np.isnan(areas)).astype(float))

@@ -10,10 +10,11 @@ from scipy import ndimage
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation import metrics
 from flowad_jax.evaluation.aupimo import aupimo, mean
+from flowad_jax.evaluation.released_aupro import Form, released_aupro
 from flowad_jax.evaluation.segmentation import seg_f1_parts
 from flowad_jax.evaluation.spro import LIMITS, au_spro
 from flowad_jax.types import Defect
-from tests.evaluation.test_metrics import blobs, scores_for
+from tests.evaluation.test_metrics import blobs, holes_and_diagonals, scores_for
 
 SHAPES = ((9, 14), (13, 8), (9, 14), (1, 1), (6, 6))
 
@@ -166,3 +167,52 @@ def test_seg_f1_is_that_of_all_pixels_together(threshold):
     expected = f1_score(truth, called, zero_division=0)
     assert parts.sum() / wholes.sum() == pytest.approx(expected, abs=1e-12)
     assert parts[3:].tolist() == [0, 0]  # of normal images
+
+
+def slow_released(masks, maps, thresholds, fills):
+    """As the program does it, threshold by threshold."""
+    maps, masks = np.array(maps), np.array(masks)
+    high, low = maps.max(), maps.min()
+    rates, overlaps = [], []
+    for step in range(thresholds):
+        called = maps > high - step * (high - low) / thresholds
+        rates.append(np.sum(called & ~masks) / np.sum(~masks))
+        found = []
+        for mask, one in zip(masks, called, strict=True):
+            labelled, count = ndimage.label(mask, np.ones((3, 3)))
+            for number in range(1, count + 1):
+                region = labelled == number
+                inside = ndimage.binary_fill_holes(region) if fills else region
+                found.append(np.sum(one & inside) / np.sum(region))
+        overlaps.append(np.mean(found))
+    rates, overlaps = np.array(rates), np.array(overlaps)
+    kept = rates <= 0.3
+    x = rates[kept] - rates[kept].min()
+    return np.trapezoid(overlaps[kept], x / x.max())
+
+
+@pytest.mark.parametrize("fills", [False, True])
+@pytest.mark.parametrize("case", ["blobs", "holes", "ties"])
+def test_released_aupro_is_what_the_programs_do(case, fills):
+    masks = holes_and_diagonals() if case == "holes" else blobs(3)
+    maps = scores_for(masks, 5)
+    maps = np.round(4 * maps) / 4 if case == "ties" else maps
+    found = released_aupro(masks, maps, Form(50, fills))
+    assert found == pytest.approx(slow_released(masks, maps, 50, fills), abs=1e-9)
+
+
+def test_released_aupro_counts_holes_as_found():
+    """A ring that is found with its hole has an overlap above 1 there, and 1 in truth."""
+    masks = np.zeros((2, 20, 20), bool)
+    masks[0, 5:15, 5:15] = True
+    masks[0, 7:13, 7:13] = False
+    maps = np.random.default_rng(0).uniform(0, 0.5, masks.shape)
+    maps[0, 5:15, 5:15] += 1
+    assert released_aupro(masks, maps, Form(1000, True)) > 1.3
+    assert metrics.pixel_metrics(masks, maps)["aupro_0.30"] <= 1
+
+
+def test_released_aupro_of_constant_maps_is_undefined():
+    masks = blobs(0)
+    assert math.isnan(released_aupro(masks, np.zeros(masks.shape), Form(1000, True)))
+    assert math.isnan(released_aupro(masks & False, scores_for(masks, 1), Form(1000, True)))

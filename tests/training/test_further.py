@@ -9,7 +9,7 @@ import pytest
 from flowad_jax.canvas import Canvas
 from flowad_jax.data import sources
 from flowad_jax.errors import UserError
-from flowad_jax.evaluation import mask_resolution, metrics, spro
+from flowad_jax.evaluation import mask_resolution, metrics, released_aupro, spro
 from flowad_jax.evaluation.aupimo import aupimo, mean
 from flowad_jax.training import further
 from flowad_jax.types import Scores
@@ -22,12 +22,16 @@ CONFIG = [
 ]
 
 
-def scored(test, native=False, pixel=0.5, seed=0):
+def scored(test, native=False, pixel=0.5, seed=0, scoring="calibrated"):
     """What `measure` reads: an experiment and scores of its test images."""
     rng, count = np.random.default_rng(seed), len(test)
     maps = rng.normal(size=(count, *CANVAS.shape)).astype(np.float32)
-    config = SimpleNamespace(eval=SimpleNamespace(mask_size="native" if native else "network"))
-    experiment = SimpleNamespace(test=test, canvas=CANVAS, config=config)
+    settings = {"mask_size": "native" if native else "network", "scoring": scoring}
+    config = SimpleNamespace(
+        eval=SimpleNamespace(**settings), method=SimpleNamespace(name="msflow")
+    )
+    method = SimpleNamespace(published="per_image")
+    experiment = SimpleNamespace(test=test, canvas=CANVAS, config=config, method=method)
     if native:
         masks = [test[index].mask for index in range(count)]
         compared = (masks, mask_resolution.resized(maps, masks, CANVAS), None)
@@ -85,6 +89,16 @@ def test_seg_f1_and_aupimo_are_of_the_masks_that_are_compared(loco, native):
     low, high = measured["seg_f1"].interval
     assert low <= expected <= high
     assert measured["aupimo"].value == pytest.approx(mean(aupimo(masks, maps)))
+
+
+def test_the_released_form_of_aupro_is_for_scores_of_the_papers_form(loco):
+    test = sources.build("mvtec_loco", str(loco), "breakfast_box", "test")
+    experiment, found = scored(test, scoring="per_image")
+    measured = further.measure(experiment, found)
+    form = released_aupro.FORMS["msflow"]
+    expected = released_aupro.released_aupro(*found.compared[:2], form)
+    assert measured["aupro_released"].value == expected
+    assert "aupro_released" not in further.measure(*scored(test))
 
 
 def test_what_the_data_do_not_define_is_left_out(loco):
