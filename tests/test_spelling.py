@@ -30,7 +30,7 @@ def test_old_spellings_of_unset_are_read_as_none():
 NEW = {
     "data": ("fit", "fold", "synthetic_test", "jitter"),
     "encoder": ("pyramid",),
-    "train": ("init_from", "whiten", "feature_noise", "ema_decay", "ensemble"),
+    "train": ("init_from", "whiten", "feature_noise", "ema_decay", "ensemble", "loggers"),
 }
 
 

@@ -161,6 +161,8 @@ class Train:
         map's own; 0 for none.
       ema_decay: the detector has an exponential moving average of its parameters over all steps,
         such as 0.99, in the place of the last ones; None for the last ones.
+      loggers: where numbers go besides ``metrics.jsonl``: ``"tensorboard"``, ``"mlflow"``,
+        ``"wandb"``; the latter two also get the config and the report.
       ensemble: members of a deep ensemble, flows that learn side by side from other seeds and whose
         likelihoods are averaged; the time of so many detectors.
       stack: detectors trained in one program: categories, ``("bottle", "cable")`` or ``("all",)``,
@@ -182,6 +184,7 @@ class Train:
     whiten: bool = False
     feature_noise: Annotated[float, within(0)] = 0.0
     ema_decay: Annotated[float | None, {"exclusiveMinimum": 0, "exclusiveMaximum": 1}] = None
+    loggers: Annotated[tuple[str, ...], {"items": {"type": "string"}}] = ("tensorboard",)
     ensemble: Annotated[int, within(1, 64)] = 1
     stack: Annotated[tuple[str, ...] | None, {"items": NAME_OR_NUMBER}] = None
     init_from: str | None = None

@@ -32,6 +32,7 @@ _TRAIN_BEFORE = {
     "feature_noise": 0.0,
     "ema_decay": None,
     "ensemble": 1,
+    "loggers": ("tensorboard",),
 }
 
 

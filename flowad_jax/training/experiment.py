@@ -28,7 +28,7 @@ from flowad_jax.features.batches import Encoded, FeatureSets
 from flowad_jax.lookup import check_choice
 from flowad_jax.parallel import Devices
 from flowad_jax.synthesis import KINDS
-from flowad_jax.training import build_synthesis
+from flowad_jax.training import build_synthesis, loggers
 from flowad_jax.training.optimizer import Optimizer, make_optimizer
 from flowad_jax.training.schedules import Schedule
 
@@ -160,6 +160,8 @@ def build(
     Raises:
       UserError: a name or value of the config does not work; the message says which.
     """
+    if for_training:
+        loggers.check(config.train.loggers)
     data, parts = config.data, model or build_model(config)
     train, holdout, normal = split or splits.draw(config)
     test = splits.source(config, "test") if test is None else test

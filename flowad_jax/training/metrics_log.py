@@ -1,4 +1,4 @@
-"""What a run writes down while it goes: JSON lines and TensorBoard scalars."""
+"""What a run writes down while it goes: JSON lines, and numbers for its loggers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 
 import jax
 import numpy as np
-import tensorboardX
+from ml_collections import config_dict
 
 from flowad_jax import files, schema
 from flowad_jax.schema import TEXT, integer, number, table
+from flowad_jax.training import loggers
 from flowad_jax.training.step import FEATURES
 
 METRICS = "metrics.jsonl"
@@ -23,21 +24,19 @@ _ROW = table(
 
 
 class MetricsLog:
-    """Appends to ``metrics.jsonl`` and to TensorBoard event files in ``tensorboard/``."""
+    """Appends to ``metrics.jsonl`` and tells loggers."""
 
-    def __init__(self, workdir: Path, step: int):
+    def __init__(self, workdir: Path, step: int, config: config_dict.ConfigDict):
         """Opens the log of a run that stands at ``step``; later lines of a lost future go."""
         self._path = workdir / METRICS
         kept = [row for row in read(workdir) if row["step"] <= step]
         files.write_text(self._path, "".join(json.dumps(row) + "\n" for row in kept))
-        with files.writing(workdir):
-            self._board = tensorboardX.SummaryWriter(
-                str(workdir / "tensorboard"), purge_step=step + 1 if step else None
-            )
+        self._loggers = loggers.open_all(config, workdir, step)
 
     def close(self) -> None:
-        """Closes the event file."""
-        self._board.close()
+        """Closes the loggers."""
+        for logger in self._loggers:
+            logger.close()
 
     def write(
         self, kind: str, step: int, epoch: int, values: dict[str, float], **labels: str
@@ -47,9 +46,8 @@ class MetricsLog:
         row = {"kind": kind, "step": step, "epoch": epoch, **labels, **values}
         with files.writing(self._path), self._path.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(row) + "\n")
-        for name, value in values.items():
-            self._board.add_scalar(f"{kind}/{name}", value, step)
-        self._board.flush()
+        for logger in self._loggers:
+            logger.scalars({f"{kind}/{name}": value for name, value in values.items()}, step)
 
 
 def read(workdir: Path) -> list[dict[str, Any]]:

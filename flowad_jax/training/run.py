@@ -25,6 +25,7 @@ from flowad_jax.interrupt import Interrupted, Signals
 from flowad_jax.training import (
     closed_form,
     feature_cache,
+    loggers,
     metrics_log,
     scoring,
     summary,
@@ -152,7 +153,9 @@ class TrainingRun:
         self._bar = bar
         with (
             closing(self.experiment.train_loader),
-            closing(MetricsLog(self._outputs, int(self.state.step))) as self._log,
+            closing(
+                MetricsLog(self._outputs, int(self.state.step), self.experiment.config)
+            ) as self._log,
         ):
             done = self.position.epoch
             if done and not self.position.batch and self.is_evaluated(done):
@@ -269,7 +272,9 @@ class TrainingRun:
         scored = self._scored or self._score()
         if gain := warm_start.gain(self.experiment.config, self._outputs):
             log.info("%s", gain)
-        return summary.report(self.experiment, self._outputs, self._meta, scored)
+        found = summary.report(self.experiment, self._outputs, self._meta, scored)
+        loggers.end(self.experiment.config, self._outputs, found)
+        return found
 
 
 def progress(runs: list[TrainingRun]) -> tqdm:

@@ -27,7 +27,7 @@ def finished(tmp_path_factory):
     trained = fresh_state(model)._replace(step=np.int32(3))
     meta = {"encoder_sha256": model.encoder.source["sha256"]}
     checkpoint.save(path, trained, Position(3, 0), meta)
-    log = MetricsLog(path, 0)
+    log = MetricsLog(path, 0, config)
     log.write("train", 3, 3, {"loss": 0.5})
     log.close()
     results = {"columns": {"last": {"image_auroc": 0.9, "pixel_ap": None, "epoch": 3}}}
