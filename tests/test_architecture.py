@@ -39,7 +39,7 @@ LAYERS = (
     {"detector", "report"},
     {"training", "inference"},
     {"sweep", "conversion", "bundle", "feedback", "reproduction", "comparison"},
-    {"recalibration"},
+    {"recalibration", "submission"},
     {"api", "doctor", "serve"},
     {"cli", "__main__"},
 )

@@ -23,6 +23,7 @@ COMMANDS = {
     "feedback": ("flowad_jax.cli.feedback", "what operators said of a served detector"),
     "recalibrate": ("flowad_jax.cli.recalibrate", "new thresholds from confirmed good images"),
     "reproduce": ("flowad_jax.cli.reproduce", "run a paper's recipe beside its published figures"),
+    "submit": ("flowad_jax.cli.submit", "write, check and pack results for MVTec AD 2's server"),
     "recipes": ("flowad_jax.cli.recipes", "list the recipes that come along, or copy one out"),
     "doctor": ("flowad_jax.doctor.__main__", "say what is wrong with installation, data or a run"),
     "data": ("flowad_jax.data.__main__", "list data sets; prepare one with TFDS"),
@@ -38,7 +39,6 @@ Your own images:   flowad train --config=msflow_folder --workdir=runs/mine \\
 then judge some:   flowad predict --workdir=runs/mine --input=NEW --output=found
 Commands:
 {chr(10).join(f"  {name:<12}{line}" for name, (_, line) in COMMANDS.items())}
-
 flowad COMMAND --help explains a command, flowad --version says the version.
 """
 
