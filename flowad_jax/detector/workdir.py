@@ -20,7 +20,7 @@ LEDGER = "sweep.json"  # instead of the config, where the folder holds several r
 # trained: a resumed run may differ in them.
 FREE = (
     *("eval", "cache.place", "cache.memory_mb", "cache.folder"),
-    "data.options.decode",
+    *("data.options.decode", "train.loggers"),
 )
 BOUND = ("eval.calibration", "eval.folds")  # these change what is trained
 # Where things lie that are known by their contents: may be edited when they were moved.

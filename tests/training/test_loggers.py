@@ -26,6 +26,7 @@ def test_a_run_is_told_to_mlflow_with_config_metrics_report_and_load(config, tmp
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)  # of SQLAlchemy, in MLflow
         found = train(config, tmp_path / "run")
+        config.train.loggers = ("mlflow",)  # may change
         train(config, tmp_path / "run")  # nothing is left to do: the same run
         client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
         experiment = client.get_experiment_by_name("flowad_jax").experiment_id
