@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 
+from flowad_jax.report import history
 from flowad_jax.report.curves import distribution, rate_curves
 from flowad_jax.report.scored_images import ScoredImages
 
@@ -32,6 +34,25 @@ def curves(images: ScoredImages) -> list[Chart]:
         axes.set_title("", loc="left")
         charts.append(Chart(heading, _svg(figure), f"Curve: {heading}"))
     return charts
+
+
+def learning(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    """Losses and test metrics over the epochs, as far as there are several."""
+    drawn = {"Loss": history.losses(rows), "Metrics": history.metrics(rows)}
+    return [
+        Chart(name, _svg(figure), f"{name} over the epochs")
+        for name, figure in drawn.items()
+        if figure
+    ]
+
+
+def false_alarms(images: ScoredImages, rate: float | None) -> list[Chart]:
+    """Measured false alarms against those asked for, where there are enough good test images."""
+    if images.p_values is None:
+        return []
+    figure = history.false_alarms(images.p_values[images.labels == 0], rate)
+    heading = "False alarms, measured against asked for"
+    return [Chart(heading, _svg(figure), heading)] if figure else []
 
 
 def score_distribution(images: ScoredImages) -> Chart:

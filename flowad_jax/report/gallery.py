@@ -37,7 +37,7 @@ def gallery(images: ScoredImages, limit: int) -> dict[str, Any]:
     """All that the page shows of at most ``limit`` images, highest score first."""
     chosen, total = choose(images, limit), len(images.labels)
     limits = colour_limits(images.scores.pixel, images.labels)
-    numbers = {key: str(number) for number, key in enumerate(images.groups())}
+    numbered = dict(zip(images.groups(), numbers(images), strict=True))
     whole = plural(total, f"{images.origin} image")
     extent = f"All {whole}, highest score first."
     if len(chosen) < total:
@@ -50,8 +50,8 @@ def gallery(images: ScoredImages, limit: int) -> dict[str, Any]:
         "extent": extent,
         "colours": ", ".join("rgb({} {} {})".format(*stop) for stop in stops),
         "limits": limits,
-        "filters": _filters(images, chosen, numbers),
-        "entries": [_entry(images, index, limits, numbers) for index in chosen],
+        "filters": _filters(images, chosen, numbered),
+        "entries": [_entry(images, index, limits, numbered) for index in chosen],
     }
 
 
@@ -69,6 +69,11 @@ def choose(images: ScoredImages, limit: int) -> list[int]:
         falling = rows[np.argsort(-scores[rows], kind="stable")]
         chosen += falling[np.linspace(0, len(rows) - 1, size).round().astype(int)].tolist()
     return sorted(chosen, key=lambda index: (-scores[index], index))
+
+
+def numbers(images: ScoredImages) -> list[str]:
+    """What the page calls the kinds, in the order of `ScoredImages.groups`."""
+    return [str(number) for number in range(len(images.groups()))]
 
 
 def _filters(

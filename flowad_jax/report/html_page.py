@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,16 @@ from flowad_jax.types import Scores
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-METHODS = {"cflow": "CFLOW-AD", "msflow": "MSFlow", "sanflow": "SANFlow", "ssnf": "SSNF"}
+METHODS = {
+    "cflow": "CFLOW-AD",
+    "fastflow": "FastFlow",
+    "gaussian": "Gaussian",
+    "msflow": "MSFlow",
+    "patchflow": "PatchFlow",
+    "sanflow": "SANFlow",
+    "ssnf": "SSNF",
+    "uflow": "U-Flow",
+}
 _PAGE = Path(__file__).parent / "_report"
 
 
@@ -40,6 +49,7 @@ def write(
     threshold: float | None = None,
     *,
     flagged: np.ndarray | None = None,
+    history: Sequence[Mapping[str, Any]] = (),
     title: str = "",
     limit: int = 200,
 ) -> Path:
@@ -57,6 +67,7 @@ def write(
       threshold: an image whose score is above it counts as anomalous. None or infinite: nothing
         is decided.
       flagged: (N,) bool, what is anomalous; None: what scores above the threshold.
+      history: rows of ``metrics.jsonl``.
       title: heading of the page; by default the category.
       limit: images in the gallery.
 
@@ -82,7 +93,10 @@ def write(
         "tiles": tables.tiles(results, counts),
         "metrics": tables.metric_table(results),
         "calibration": tables.calibration(card, counts),
+        "kept_word": charts.false_alarms(images, card.get("false_alarm_rate")),
+        "learning": charts.learning(history),
         "kinds": tables.kinds(images),
+        "numbers": gallery.numbers(images),
         "curves": [] if origin in WITHOUT_METRICS else charts.curves(images),
         "synthetic_note": SYNTHETIC_NOTE,
         "no_metrics": WITHOUT_METRICS.get(origin, ""),

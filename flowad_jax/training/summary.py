@@ -121,6 +121,7 @@ def _write(experiment: Experiment, path: Path, scored: Scored, written: dict[str
                 None if experiment.scored_images in NORMAL else scored.p_values,
                 written["thresholds"].get("image"),
                 flagged=scored.flagged,
+                history=[] if "test_root" in written["data"] else metrics_log.read(path),
                 limit=limit,
             ),
         )

@@ -58,6 +58,12 @@ def test_report_opens_filters_and_sorts_in_chromium(tmp_path):
         assert texts(driver, "#none") == ["No image matches the filters."]
 
         driver.find_element("css selector", "input[name=outcome][value='']").send_keys(" ")
+        link = driver.find_element("css selector", "#kinds-of-defects a[data-kind='2']")
+        driver.execute_script("arguments[0].click()", link)
+        assert texts(driver, "#shown") == ["5 shown"]
+        assert {name.split("\n")[0] for name in texts(driver, ".entry h3")} == {"scratch"}
+        kind.send_keys("good")
+
         driver.find_element("css selector", "select[name=order]").send_keys("lowest")
         numbers = [line.split(",")[0] for line in texts(driver, ".entry .numbers")]
         assert numbers == [f"score {i}" for i in range(6)]

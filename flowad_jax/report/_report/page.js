@@ -20,6 +20,12 @@
 
   form.hidden = false;
   form.addEventListener("input", update);
+  for (const link of document.querySelectorAll("a[data-kind]")) {
+    link.addEventListener("click", () => {
+      form.elements.kind.value = link.dataset.kind;
+      update();
+    });
+  }
   form.addEventListener("submit", (event) => event.preventDefault());
   update();
 
