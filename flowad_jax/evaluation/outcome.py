@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from flowad_jax.evaluation.image_counts import ImageCounts
 from flowad_jax.evaluation.metrics import UNKNOWN, known
 
 FILE = "outcome.npz"  # in a workdir, beside results.json
+LIMIT = 2**32  # bytes in memory
 _COUNTS = ("pixel", "region")
 
 
@@ -89,27 +90,47 @@ def write(path: Path, found: Outcome) -> None:
 
 
 def read(path: Path) -> Outcome:
-    """Reads what `write` wrote.
+    """Reads what `write` wrote; it may come from a stranger.
 
     Raises:
-      UserError: it is missing or damaged.
+      UserError: it is missing, damaged or too large.
     """
     file = path / FILE
     remedy = f"flowad eval --workdir={path} writes it anew"
     try:
-        with files.open_regular(file) as opened, np.load(opened, allow_pickle=False) as stored:
-            arrays = dict(stored)
-        counts = [
-            ImageCounts(*(arrays[f"{kind}.{name}"] for name in ImageCounts._fields))
-            if f"{kind}.false" in arrays
-            else None
-            for kind in _COUNTS
-        ]
-        pixel, region = counts[0], counts[1] or counts[0]
-        flagged = arrays.get("flagged")
-        names, labels, scores = (arrays[name] for name in ("names", "labels", "scores"))
-        return Outcome(names, labels, scores, flagged, pixel, region)
+        with files.open_regular(file) as opened:
+            with zipfile.ZipFile(opened) as packed:
+                if sum(entry.file_size for entry in packed.infolist()) > LIMIT:
+                    raise ValueError("too large")
+            opened.seek(0)
+            with np.load(opened, allow_pickle=False) as stored:
+                return _built(dict(stored))
     except FileNotFoundError:
         raise UserError(f"{file} is missing: {remedy}") from None
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{file} is damaged: {remedy}") from error
+
+
+def _built(arrays: Mapping[str, np.ndarray]) -> Outcome:
+    """Raises a KeyError or ValueError where arrays are missing or do not fit."""
+    counts = [
+        ImageCounts(*(arrays[f"{kind}.{name}"] for name in ImageCounts._fields))
+        if f"{kind}.false" in arrays
+        else None
+        for kind in _COUNTS
+    ]
+    pixel, region = counts[0], counts[1] or counts[0]
+    names, labels, scores = (arrays[name] for name in ("names", "labels", "scores"))
+    found = Outcome(names, labels, scores, arrays.get("flagged"), pixel, region)
+    rows = [found.flagged, *(pixel or ()), *(region or ()), labels, scores]
+    numbers = [one for one in rows if one is not None]
+    if names.dtype.kind != "U" or any(one.dtype.kind not in "biuf" for one in numbers):
+        raise ValueError("other types")
+    if {one.shape[:1] for one in (names, *numbers)} != {(len(names),)}:
+        raise ValueError("other shapes")
+    if not (np.isin(labels, (0, 1)).all() and np.isfinite(scores).all()):
+        raise ValueError("other values")
+    for kind in filter(None, (pixel, region)):
+        if len({one.shape for one in kind[:3]}) > 1 or kind.false.ndim != 2:
+            raise ValueError("other shapes")
+    return found

@@ -200,6 +200,37 @@ def test_outcomes_are_read_as_they_were_written(tmp_path):
                     np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scores": np.zeros(3)},
+        {"scores": np.full(24, np.nan)},
+        {"labels": np.full(24, 2)},
+        {"names": np.arange(24)},
+        {"flagged": np.array(["x"] * 24)},
+        {"pixel.true": np.zeros((24, 3), np.float32)},
+        {"pixel.false": np.zeros(24, np.float32)},
+        {"pixel.regions": None},
+    ],
+)
+def test_an_outcome_of_strangers_is_refused_where_it_does_not_fit(tmp_path, change):
+    labels, scores, masks, maps = made_up()
+    outcome.write(tmp_path, gathered(labels, scores, masks, maps))
+    with np.load(tmp_path / outcome.FILE) as stored:
+        arrays = {**stored, **change}
+    with (tmp_path / outcome.FILE).open("wb") as file:
+        np.savez(file, **{name: values for name, values in arrays.items() if values is not None})
+    with pytest.raises(UserError, match=r"outcome\.npz is damaged"):
+        outcome.read(tmp_path)
+
+
+def test_an_outcome_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(outcome, "LIMIT", 1000)
+    outcome.write(tmp_path, gathered(*made_up()))
+    with pytest.raises(UserError, match=r"outcome\.npz is damaged"):
+        outcome.read(tmp_path)
+
+
 def test_a_missing_or_damaged_outcome_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"outcome\.npz is missing: flowad eval --workdir="):
         outcome.read(tmp_path)
