@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +30,14 @@ class Entry:
       kind: ``"good"``, the name of a defect, or ``"unknown"``.
       masks: files whose union is the mask; ignored unless the image is anomalous.
       sample: what was photographed, where several images show it.
+      time: when, in the form of ISO 8601.
     """
 
     path: Path
     kind: str
     masks: tuple[Path, ...] = ()
     sample: str = ""
+    time: str = ""
 
     @property
     def label(self) -> int:
@@ -94,6 +97,15 @@ class FileSource:
         image = read_image(entry.path, self.white)
         mask = self._mask(entry, image.shape[:2])
         return Record(image, mask, entry.label, entry.kind, self.paths[index])
+
+    @property
+    def times(self) -> list[datetime] | None:
+        """When the images were taken; None unless that is known of all, in one form."""
+        try:
+            found = [datetime.fromisoformat(entry.time) for entry in self._entries]
+        except ValueError:
+            return None
+        return found if len({time.tzinfo is None for time in found}) == 1 else None
 
     def resized(self, index: int, size: CanvasLike, filter: str) -> Record:
         """Decodes one record with image and mask on a canvas, see `resized_record`."""

@@ -25,6 +25,8 @@ class Subset:
         self.paths = [source.paths[i] for i in indices]
         self.has_masks = source.has_masks
         self.folders = getattr(source, "folders", ())
+        times = getattr(source, "times", None)
+        self.times = times and [times[i] for i in indices]
         self.white = getattr(source, "white", WHITE)
 
     def __len__(self) -> int:

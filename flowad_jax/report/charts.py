@@ -55,6 +55,15 @@ def false_alarms(images: ScoredImages, rate: float | None) -> list[Chart]:
     return [Chart(heading, _svg(figure), heading)] if figure else []
 
 
+def over_time(images: ScoredImages) -> list[Chart]:
+    """Image scores over the time, where the data set knows it."""
+    times = getattr(images.records, "times", None)
+    threshold = images.threshold
+    figure = history.scores_over_time(times, images.scores.image, images.labels, threshold)
+    heading = "Image scores over time"
+    return [Chart(heading, _svg(figure), heading)] if figure else []
+
+
 def score_distribution(images: ScoredImages) -> Chart:
     """Histogram of image scores above a row of dots for every kind."""
     scores = np.asarray(images.scores.image, np.float64)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
+from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy import stats
 
-from flowad_jax.report.figures import BAD, DPI, GOOD, NEUTRAL
+from flowad_jax.report.figures import BAD, DPI, GOOD, LABELS, NEUTRAL
 from flowad_jax.report.formats import is_finite
 
 SIZE = (5.6, 3.4)
@@ -70,6 +72,30 @@ def false_alarms(p_values: np.ndarray, threshold: float | None) -> Figure | None
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     axes.legend(frameon=False, fontsize=8.5, loc="lower right")
+    return figure
+
+
+def scores_over_time(
+    times: Sequence[datetime] | None,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    threshold: float | None,
+) -> Figure | None:
+    """Draws every image's score at the time that it was taken; None where times are not known."""
+    if not times or len(set(times)) < 2:
+        return None
+    figure, axes = _axes()
+    when = np.array(times, dtype="datetime64[us]")
+    for label, (name, colour, marker, _) in LABELS.items():
+        rows = np.asarray(labels) == label
+        if rows.any():
+            style = {"color": colour, "marker": marker, "s": 14, "alpha": 0.6, "linewidths": 0}
+            axes.scatter(when[rows], np.asarray(scores)[rows], label=name, **style)
+    if threshold is not None:
+        axes.axhline(threshold, color="black", linestyle="--", linewidth=1.2, label="threshold")
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
+    axes.set(ylabel="image score")
+    axes.legend(frameon=False, fontsize=8.5)
     return figure
 
 

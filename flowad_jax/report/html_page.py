@@ -100,6 +100,7 @@ def write(
         "curves": [] if origin in WITHOUT_METRICS else charts.curves(images),
         "synthetic_note": SYNTHETIC_NOTE,
         "no_metrics": WITHOUT_METRICS.get(origin, ""),
+        "over_time": charts.over_time(images),
         "distribution": charts.score_distribution(images),
         "gallery": gallery.gallery(images, limit),
         "image_counts": tables.image_counts(results["data"]),

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from flowad_jax.data import csv_table, sources
+from flowad_jax.data.subset import Subset
 from flowad_jax.errors import UserError
 from tests.data import layouts
 
@@ -218,3 +219,23 @@ def test_wrong_place(root):
         build(root, table="b.csv")
     with pytest.raises(UserError, match=r"data\.category='cap': '.*' has no categories, use ''"):
         build(root / "data.csv", "cap")
+
+
+def test_times_and_samples_are_read_where_all_lines_have_them(tmp_path):
+    layouts.photograph(tmp_path / "a.png")
+    layouts.photograph(tmp_path / "b.png")
+
+    def source(*cells):
+        lines = [f"{n}.png,test,good,{cell},part 7" for n, cell in zip("ab", cells, strict=True)]
+        (tmp_path / "dataset.csv").write_text("\n".join(["image,split,label,time,sample", *lines]))
+        return sources.build("csv", str(tmp_path), "", "test")
+
+    found = source("2026-02-24T08:30:00", "2026-02-25")
+    assert [time.isoformat() for time in found.times] == [
+        "2026-02-24T08:30:00",
+        "2026-02-25T00:00:00",
+    ]
+    assert found.samples == ["part 7"] * 2
+    assert Subset(found, np.array([1])).times == found.times[1:]
+    for cells in (("2026-02-24", ""), ("2026-02-24", "noon"), ("2026-02-24", "2026-02-24T08:00Z")):
+        assert source(*cells).times is None

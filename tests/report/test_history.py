@@ -1,7 +1,10 @@
 """Learning curves, and measured false alarms against those asked for."""
 
+from datetime import datetime
+
 import numpy as np
 import pytest
+from matplotlib.dates import date2num
 
 from flowad_jax.report import history
 
@@ -45,3 +48,17 @@ def test_measured_false_alarms_are_the_share_of_small_p_values():
     assert found["asked for"] == [[0.05, 0], [0.05, 1]]
     assert "asked for" not in drawn(history.false_alarms(p_values, None))
     assert history.false_alarms(p_values[:4], 0.05) is None
+
+
+def test_scores_stand_at_their_times():
+    times = [datetime(2026, 2, day) for day in (24, 25, 26)]
+    scores, labels = np.array([1.0, 2.0, 3.0]), np.array([0, 1, 0])
+    (axes,) = history.scores_over_time(times, scores, labels, 2.5).axes
+    drawn_at = {c.get_label(): c.get_offsets().data.tolist() for c in axes.collections}
+    days = [date2num(time) for time in times]
+    assert drawn_at == {
+        "good": [[days[0], 1.0], [days[2], 3.0]],
+        "anomalous": [[days[1], 2.0]],
+    }
+    assert history.scores_over_time(None, scores, labels, None) is None
+    assert history.scores_over_time([times[0]] * 3, scores, labels, None) is None

@@ -9,6 +9,8 @@ not matter, and columns of other names are not looked at:
               "unknown" says that nobody knows
     mask      optional: path of the mask, several joined by ";", empty for none
     category  optional: a table may hold several sets, each with its own detector
+    time      optional: when it was taken, as 2026-02-24T08:30:00; the report draws scores over it
+    sample    optional: what it shows, where several images show the same
 
 Cells are separated by commas, semicolons or tabs; the text is UTF-8. Images to train on and to
 validate with have to be good. A folder may hold ``dataset.csv``, or another table that the option
@@ -107,7 +109,7 @@ def _find_table(root: str | Path, name: str) -> Path:
 
 
 def _read(table: Path) -> list[Row]:
-    columns, optional = ("image", "split", "label"), ("mask", "category")
+    columns, optional = ("image", "split", "label"), ("mask", "category", "time", "sample")
     return csv_table.read(table, columns, _CORRECT, optional=optional, delimiters=",;\t")
 
 
@@ -148,4 +150,5 @@ def _entry(table: Path, row: Row, kind: str, rule: str) -> Entry:
     image, *masks = (
         layout.file_below(table.parent, row.where, name, _CORRECT, _ABSENT) for name in names
     )
-    return Entry(image, kind, tuple(masks))
+    sample, time = (row.cells.get(name, "") for name in ("sample", "time"))
+    return Entry(image, kind, tuple(masks), sample, time)
