@@ -7,8 +7,8 @@ flowad compare runs/msflow runs/cflow
 flowad compare runs/all_msflow runs/all_cflow runs/all_fastflow --plot=ranks.png
     sweeps over many categories: ranks, Friedman's test, and which methods differ (Nemenyi)
 
---output=NAME.json keeps the figures, NAME.md the tables. Runs of an earlier version lack what is
-compared: flowad eval --workdir=RUN adds it.
+--output=NAME.html writes a page with tables and curves, NAME.md the tables, NAME.json the figures.
+Runs of an earlier version lack what is compared: flowad eval --workdir=RUN adds it.
 
 Exit codes: 0 done; 1 one line says what is wrong; 2 wrong usage.
 """
@@ -34,7 +34,7 @@ def main() -> None:
     args = make_parser().parse_args()
     if len(args.folders) < 2:
         fail(2, "name two folders or more; see --help")
-    suffixes = {args.output: (".json", ".md"), args.plot: (".png", ".svg", ".pdf")}
+    suffixes = {args.output: (".json", ".md", ".html"), args.plot: (".png", ".svg", ".pdf")}
     for path, known in suffixes.items():
         if path and Path(path).suffix not in known:
             fail(2, f"{path}: the name has to end in {' or '.join(known)}")
@@ -47,12 +47,12 @@ def make_parser() -> Parser:
     parser.add_argument("folders", nargs="*", help="of runs, or of sweeps; the first one leads")
     parser.add_argument("--metric", default="image_auroc", help="that ranks sweeps; [image_auroc]")
     parser.add_argument("--plot", help="picture of the ranks of three methods or more")
-    parser.add_argument("--output", help=".json or .md file to write")
+    parser.add_argument("--output", help=".html page, .md or .json file to write")
     return parser
 
 
 def _compare(args: argparse.Namespace) -> None:
-    from flowad_jax.comparison import runs, sweeps
+    from flowad_jax.comparison import page, runs, sweeps
 
     kinds = {sweeps.is_sweep(folder) for folder in args.folders}
     if len(kinds) > 1:
@@ -66,9 +66,14 @@ def _compare(args: argparse.Namespace) -> None:
         table = runs.markdown(args.folders[0], pairs)
         found = runs.as_json(args.folders[0], pairs)
     print(table, end="")
-    if args.output:
+    suffix = Path(args.output or "").suffix
+    if suffix == ".html" and kinds == {True}:
+        raise UserError(f"{args.output}: pages are of runs; of sweeps write .md or .json")
+    if suffix == ".html":
+        page.write(args.output, args.folders, pairs)
+    elif suffix:
         plain = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
-        files.write_text(args.output, table if args.output.endswith(".md") else plain)
+        files.write_text(args.output, table if suffix == ".md" else plain)
 
 
 def _ranked(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:

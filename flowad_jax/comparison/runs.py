@@ -134,24 +134,39 @@ def markdown(first: str, pairs: Sequence[Pair]) -> str:
 
 
 def _section(first: str, pair: Pair) -> str:
-    head = ["percent", text(first), text(pair.name), "difference", "95 % interval", "p"]
-    rows = [head, ["---", *["---:"] * 5]]
+    head, *rows = cells(text(first), pair._replace(name=text(pair.name)))
+    parts = [images_sentence(pair), markdown_table([head, ["---", *["---:"] * 5], *rows])]
+    if pair.decided:
+        parts.append(decisions_sentence(pair.decided))
+    return "\n\n".join(parts)
+
+
+def images_sentence(pair: Pair) -> str:
+    """How many images the comparison rests on."""
+    note = f"{pair.images} test images that both judged"
+    left_out = f"; {pair.only_one} that only one of them did are left out" * bool(pair.only_one)
+    return f"{note}{left_out}."
+
+
+def decisions_sentence(decided: Decided) -> str:
+    """Which run is right how often."""
+    return (
+        f"Decisions: both are right about {decided.both} images, only the first about "
+        f"{decided.first}, only the second about {decided.second} (McNemar, p "
+        f"{shown_p(decided.p_value)})."
+    )
+
+
+def cells(first: str, pair: Pair) -> list[list[str]]:
+    """The table of differences: its head, and a row for every metric."""
+    rows = [["percent", first, pair.name, "difference", "95 % interval", "p"]]
     for name, difference in pair.differences.items():
         low, high = (f"{100 * end:+.2f}" for end in difference.interval)
         change = f"{100 * difference.value:+.2f}"
         values = (percent(value) for value in pair.values[name])
         p_value = shown_p(difference.p_value).removeprefix("= ")
         rows.append([METRICS[name], *values, change, f"{low} to {high}", p_value])
-    note = f"{pair.images} test images that both judged"
-    note += f"; {pair.only_one} that only one of them did are left out" * bool(pair.only_one)
-    parts = [f"{note}.", markdown_table(rows)]
-    if pair.decided:
-        parts.append(
-            f"Decisions: both are right about {pair.decided.both} images, only the first about "
-            f"{pair.decided.first}, only the second about {pair.decided.second} (McNemar, p "
-            f"{shown_p(pair.decided.p_value)})."
-        )
-    return "\n\n".join(parts)
+    return rows
 
 
 def shown_p(value: float) -> str:

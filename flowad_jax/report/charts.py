@@ -51,8 +51,7 @@ def false_alarms(images: ScoredImages, rate: float | None) -> list[Chart]:
     if images.p_values is None:
         return []
     figure = history.false_alarms(images.p_values[images.labels == 0], rate)
-    heading = "False alarms, measured against asked for"
-    return [Chart(heading, _svg(figure), heading)] if figure else []
+    return [as_chart("False alarms, measured against asked for", figure)] if figure else []
 
 
 def over_time(images: ScoredImages) -> list[Chart]:
@@ -60,8 +59,7 @@ def over_time(images: ScoredImages) -> list[Chart]:
     times = getattr(images.records, "times", None)
     threshold = images.threshold
     figure = history.scores_over_time(times, images.scores.image, images.labels, threshold)
-    heading = "Image scores over time"
-    return [Chart(heading, _svg(figure), heading)] if figure else []
+    return [as_chart("Image scores over time", figure)] if figure else []
 
 
 def score_distribution(images: ScoredImages) -> Chart:
@@ -72,6 +70,11 @@ def score_distribution(images: ScoredImages) -> Chart:
     figure = distribution(groups, images.threshold)
     figure.suptitle("")  # the page has a heading
     return Chart("", _svg(figure), f"Image scores by kind. {ranges}")
+
+
+def as_chart(heading: str, figure: Any) -> Chart:
+    """A figure with a heading that says what it shows."""
+    return Chart(heading, _svg(figure), heading)
 
 
 def _svg(figure: Any) -> str:

@@ -106,7 +106,7 @@ def write(
         "image_counts": tables.image_counts(results["data"]),
         "overrides": tables.overrides(settings),
     }
-    files.write_text(path, _render(content))
+    files.write_text(path, render("page.html", content))
     return path
 
 
@@ -127,8 +127,8 @@ def _facts(results: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value not in (None, "")}
 
 
-def _render(content: Mapping[str, Any]) -> str:
-    """The page; unless the template says that a value is HTML, it becomes escaped text."""
+def render(template: str, content: Mapping[str, Any]) -> str:
+    """A page from a template; unless that says that a value is HTML, it becomes escaped text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -148,5 +148,5 @@ def _render(content: Mapping[str, Any]) -> str:
     environment.filters |= {"shown": shown, "flatten": flatten}
     style, script = ((_PAGE / name).read_text("utf-8") for name in ("page.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = environment.get_template("page.html")
+    page = environment.get_template(template)
     return page.render(content, style=Markup(style), script=Markup(script), digest=digest)

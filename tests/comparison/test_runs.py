@@ -84,11 +84,27 @@ def test_the_command_prints_and_keeps(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "o.md").read_text() in printed
 
 
+def test_a_page_has_all_runs_and_their_curves(tmp_path, monkeypatch):
+    one, two = write_run(tmp_path / "a$b$"), write_run(tmp_path / "b", better=2.0)
+    page = tmp_path / "c.html"
+    monkeypatch.setattr(sys, "argv", ["x", one, two, two, f"--output={page}"])
+    command.main()
+    text = page.read_text()
+    assert text.count("<h2>") == 4  # metrics, two pairs, curves
+    assert text.count("data:image/svg+xml") == 2
+    assert "McNemar" in text
+    (tmp_path / "evil").mkdir()
+    strange = write_run(tmp_path / "evil" / "<b>x")
+    monkeypatch.setattr(sys, "argv", ["x", one, strange, f"--output={page}"])
+    command.main()
+    assert "<b>x" not in page.read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
         ([], "name two folders or more"),
-        (["a", "b", "--output=x.txt"], "x.txt: the name has to end in .json or .md"),
+        (["a", "b", "--output=x.txt"], "x.txt: the name has to end in .json or .md or .html"),
         (["a", "b", "--plot=x.gif"], "x.gif: the name has to end in .png or .svg or .pdf"),
         (["a", "b"], "a/results.json cannot be read (No such file or directory): name a folder"),
     ],

@@ -97,6 +97,7 @@ def test_the_command_ranks_and_draws(tmp_path, monkeypatch, capsys):
     assert picture.stat().st_size > 5000
     for words, line in (
         ([*folders[:2], f"--plot={picture}"], "--plot draws the ranks of three methods or more"),
+        ([*folders, "--output=c.html"], "c.html: pages are of runs"),
         ([*folders, "--metric=image_auc"], "--metric='image_auc': did you mean 'image_auroc'?"),
     ):
         monkeypatch.setattr(sys, "argv", ["x", *words])
