@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -19,9 +20,11 @@ from ml_collections import config_dict
 
 from flowad_jax import files, parallel
 from flowad_jax.detector.config_schema import plain
-from flowad_jax.errors import UserError
+from flowad_jax.errors import UserError, one_line
 from flowad_jax.lookup import check_choice
 from flowad_jax.report.formats import flatten, is_finite
+
+log = logging.getLogger("flowad_jax")
 
 PROJECT, IN_WORKDIR = "flowad_jax", "tensorboard"
 KEPT = ("results.json", "results.md", "report.html")
@@ -164,9 +167,37 @@ def check(names: Collection[str]) -> None:
             _client(name)
 
 
+class _Told:
+    """A logger whose failure costs its numbers and gets a line, but never ends a training."""
+
+    def __init__(self, name: str, logger: Logger):
+        self._name, self._logger, self._works = name, logger, True
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Hands points on."""
+        self._try(lambda: self._logger.scalars(values, step))
+
+    def end(self, values: Mapping[str, float], kept: Sequence[Path]) -> None:
+        """Hands results on."""
+        self._try(lambda: self._logger.end(values, kept))
+
+    def close(self) -> None:
+        """Closes it."""
+        self._try(self._logger.close)
+
+    def _try(self, call: Callable[[], None]) -> None:
+        if not self._works:
+            return
+        try:
+            call()
+        except Exception as error:  # whatever clients and networks come up with
+            self._works = False
+            log.warning("%s is told nothing more: %s", self._name, one_line(str(error)))
+
+
 def open_all(config: config_dict.ConfigDict, workdir: Path, step: int) -> list[Logger]:
     """Opens the loggers of a run that stands at a step; of several hosts one tells programs."""
-    found: list[Logger] = _elsewhere(config, workdir)
+    found = _elsewhere(config, workdir)
     if IN_WORKDIR in config.train.loggers:
         found.append(TensorBoard(workdir, step))
     return found
@@ -181,16 +212,27 @@ def end(config: config_dict.ConfigDict, workdir: Path, found: Mapping[str, Any])
         if isinstance(value, float) and is_finite(value)
     }
     kept = [file for name in KEPT if (file := workdir / name).is_file()]
-    for logger in _elsewhere(config, workdir):
-        try:
-            logger.end(values, kept)
-        finally:
-            logger.close()
+    try:
+        opened = _elsewhere(config, workdir)
+    except UserError as error:  # nothing is lost: the results are written
+        log.warning("%s", error)
+        return
+    for logger in opened:
+        logger.end(values, kept)
+        logger.close()
 
 
 def _elsewhere(config: config_dict.ConfigDict, workdir: Path) -> list[Logger]:
-    names = [name for name in config.train.loggers if name != IN_WORKDIR and parallel.is_first()]
-    return [ELSEWHERE[name](workdir, plain(config)) for name in names]
+    """Raises a UserError where a client does not begin."""
+    found: list[Logger] = []
+    for name in config.train.loggers:
+        if name != IN_WORKDIR and parallel.is_first():
+            try:
+                found.append(_Told(name, ELSEWHERE[name](workdir, plain(config))))
+            except Exception as error:
+                fix = "see to its settings, or leave it out"
+                raise UserError(f"train.loggers: {name}: {one_line(str(error))}: {fix}") from error
+    return found
 
 
 def _client(name: str) -> Any:

@@ -91,15 +91,20 @@ def report(
         "pictures": [],
     }
     if scored.metrics and origin != "synthetic":
-        judged = outcome.gather(
-            test.paths, test.labels, scored.scores.image, scored.flagged, *scored.compared
-        )
-        outcome.write(folder or path, judged)
-        written["intervals"] = intervals.of(judged, scored.metrics)
-        measured = further.measure(experiment, scored)
+        sure = _or_warn(outcome.FILE, lambda: _intervals(experiment, scored, folder or path))
+        measured = _or_warn("further metrics", lambda: further.measure(experiment, scored)) or {}
+        written["intervals"] = sure or {}
         written["further"] = {name: figure._asdict() for name, figure in measured.items()}
     _write(experiment, folder or path, scored, written)
     return written
+
+
+def _intervals(experiment: Experiment, scored: Scored, path: Path) -> dict[str, Interval]:
+    """Keeps what comparisons with other runs need, and returns the intervals of the metrics."""
+    test, image = experiment.test, scored.scores.image
+    judged = outcome.gather(test.paths, test.labels, image, scored.flagged, *scored.compared)
+    outcome.write(path, judged)
+    return intervals.of(judged, scored.metrics)
 
 
 def _write(experiment: Experiment, path: Path, scored: Scored, written: dict[str, Any]) -> None:
@@ -128,7 +133,7 @@ def _write(experiment: Experiment, path: Path, scored: Scored, written: dict[str
 
 
 def _or_warn(name: str, draw: Callable[[], Any]) -> Any:
-    """Returns what was drawn; a failure costs the picture and gets a line, and no more."""
+    """Returns what was drawn or measured; a failure costs that and gets a line, and no more."""
     try:
         return draw()
     except Exception as error:

@@ -53,6 +53,43 @@ def test_a_run_is_told_to_weights_and_biases_offline(config, tmp_path, monkeypat
     assert not (tmp_path / "run" / "tensorboard").exists()
 
 
+class Broken:
+    """A client whose network is gone after the first points."""
+
+    def __init__(self, workdir, config):
+        self.calls = 0
+
+    def scalars(self, values, step):
+        self.calls += 1
+        if self.calls > 1:
+            raise ConnectionError("no route\nto host")
+
+    def end(self, values, kept):
+        raise ConnectionError("no route")
+
+    def close(self):
+        pass
+
+
+def test_a_network_that_fails_does_not_end_a_training(config, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(loggers, "ELSEWHERE", {"wandb": Broken})
+    monkeypatch.setattr(loggers, "_client", lambda name: None)
+    config.train.loggers = ("wandb",)
+    assert train(config, tmp_path / "run")["columns"]["last"]
+    lines = [
+        record.message for record in caplog.records if "is told nothing more" in record.message
+    ]
+    assert len(lines) == 2  # while it learned, and at the end
+    assert all("\n" not in line for line in lines)
+
+    def refuses(workdir, config):
+        raise ConnectionError("no key")
+
+    monkeypatch.setattr(loggers, "ELSEWHERE", {"wandb": refuses})
+    with pytest.raises(UserError, match=r"train\.loggers: wandb: no key: see to its settings"):
+        train(config, tmp_path / "other")
+
+
 def test_names_and_missing_clients_are_refused_before_anything_is_computed(
     config, tmp_path, monkeypatch
 ):
