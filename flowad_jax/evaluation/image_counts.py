@@ -6,6 +6,7 @@ cost one product of matrices. The exact figures come from ``aupro.py``, which ta
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy import ndimage
 
 from flowad_jax.evaluation import aupro
 from flowad_jax.evaluation.aupro import Images
+from flowad_jax.types import Defect
 
 SAMPLE = 1 << 20  # pixels of either kind, at most, from which thresholds are taken
 # Rates at which a threshold lies: dense where AUPRO looks.
@@ -52,6 +54,35 @@ def count(masks: Images, maps: Images) -> ImageCounts:
         sums = _above(free, levels), _above(found, levels), _above(found, levels, shares)
         rows.append((*sums, number))
     return ImageCounts(*map(np.stack, zip(*rows, strict=True)))
+
+
+def count_defects(defects: Sequence[Sequence[Defect]], maps: Sequence[np.ndarray]) -> ImageCounts:
+    """Counts single defects in the place of regions; their overlap saturates, see ``spro.py``.
+
+    Args:
+      defects: of each image.
+      maps: N finite anomaly maps of the sizes of their masks.
+    """
+    masks = [
+        np.logical_or.reduce([defect.mask for defect in own], initial=False)
+        | np.zeros(m.shape, bool)
+        for own, m in zip(defects, maps, strict=True)
+    ]
+    levels, rows = _thresholds(masks, maps), []
+    for own, mask, values in zip(defects, masks, maps, strict=True):
+        found = (_above(values[one.mask], levels) / enough(one) for one in own)
+        overlap = sum((np.minimum(share, 1) for share in found), np.zeros(len(levels), np.float32))
+        rows.append(
+            (_above(values[~mask], levels), _above(values[mask], levels), overlap, len(own))
+        )
+    return ImageCounts(*map(np.stack, zip(*rows, strict=True)))
+
+
+def enough(defect: Defect) -> int:
+    """Pixels of a defect that have to be found for it to count as found, at least one."""
+    area = int(np.count_nonzero(defect.mask))
+    wanted = defect.saturation * area if defect.relative else min(defect.saturation, area)
+    return max(1, int(wanted))
 
 
 def _thresholds(masks: Images, maps: Images) -> Float[np.ndarray, " K"]:

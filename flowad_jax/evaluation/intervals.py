@@ -9,7 +9,7 @@ Efron: "Better Bootstrap Confidence Intervals", JASA 82 (1987), as SciPy compute
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from scipy import stats
 
 from flowad_jax.evaluation import delong, weighted
+from flowad_jax.evaluation.image_counts import ImageCounts
 from flowad_jax.evaluation.metrics import METRICS
 from flowad_jax.evaluation.outcome import Outcome
 from flowad_jax.evaluation.weighted import Values, Weights
@@ -26,6 +27,7 @@ RESAMPLES = 1999
 BATCH = 100  # resampled test sets at a time
 CORRECTED = 3000  # with more images, leaving out each in turn takes long and changes nothing
 
+GOOD = "good"  # the kind of normal images
 Interval = tuple[float, float]
 Statistics = Callable[[Weights], dict[str, Values]]
 
@@ -59,13 +61,7 @@ def of(outcome: Outcome, exact: Mapping[str, float]) -> dict[str, Interval]:
       exact: the metrics themselves, fractions of 1.
     """
     about, found, _ = _bootstrap(outcome.labels, lambda w: weighted.metrics(outcome, w))
-    # The few thresholds of the resampled curves leave a small error, the same in all of them.
-    moved = {name: np.clip(ends + exact[name] - about[name], 0, 1) for name, ends in found.items()}
-    intervals = {
-        name: (float(ends[0]), float(ends[1]))
-        for name, ends in moved.items()
-        if np.isfinite(ends).all()
-    }
+    intervals = _around(exact, about, found)
     area = delong.interval(outcome.labels, outcome.scores, CONFIDENCE)
     return intervals | ({"image_auroc": area} if area else {})
 
@@ -85,6 +81,32 @@ def of_ratio(
     if ends is None or not np.isfinite(ends).all():
         return None
     return float(ends[0]), float(ends[1])
+
+
+def of_overlaps(
+    kinds: Sequence[str], counts: ImageCounts, exact: Mapping[str, float], limit: float
+) -> dict[str, Interval]:
+    """Returns the intervals of the area of each kind with all good images, and of their mean.
+
+    Args:
+      kinds: (N,) of the images, ``"good"`` where there is no defect.
+      counts: of the same images.
+      exact: the areas by kind, and their mean under ``""``.
+      limit: of the false positive rate.
+    """
+    names, strata = np.unique(kinds, return_inverse=True)
+    members = {kind: (names[strata] == kind) | (names[strata] == GOOD) for kind in exact if kind}
+
+    def areas(weights: Weights) -> dict[str, Values]:
+        with np.errstate(invalid="ignore"):
+            found = {
+                kind: weighted.aupro(counts, (weights * member).astype(np.float32), limit)
+                for kind, member in members.items()
+            }
+        return found | {"": np.mean(list(found.values()), axis=0)}
+
+    about, ends, _ = _bootstrap(strata, areas)
+    return _around(exact, about, ends)
 
 
 def of_difference(one: Outcome, other: Outcome) -> dict[str, Difference]:
@@ -112,30 +134,43 @@ def of_difference(one: Outcome, other: Outcome) -> dict[str, Difference]:
     }
 
 
+def _around(
+    exact: Mapping[str, float], about: Mapping[str, float], found: Mapping[str, Any]
+) -> dict[str, Interval]:
+    """Intervals around exact values."""
+    # The few thresholds of the resampled curves leave a small error, the same in all of them.
+    moved = {name: np.clip(ends + exact[name] - about[name], 0, 1) for name, ends in found.items()}
+    return {
+        name: (float(ends[0]), float(ends[1]))
+        for name, ends in moved.items()
+        if np.isfinite(ends).all()
+    }
+
+
 def _other_side(values: Values) -> float:
     fewer = min(np.sum(values <= 0), np.sum(values >= 0))
     return float(min(1.0, 2 * (1 + fewer) / (1 + len(values))))
 
 
 def _bootstrap(
-    labels: Int[np.ndarray, " N"], statistics: Statistics
+    groups: Int[np.ndarray, " N"], statistics: Statistics
 ) -> tuple[dict[str, float], dict[str, Any], dict[str, Values]]:
     """Returns values, ends of intervals and resampled values of the statistics that are finite.
 
-    Ends are NaN where resampling changes nothing.
+    Images are drawn from each group apart. Ends are NaN where resampling changes nothing.
     """
     about = {
-        name: float(values[0]) for name, values in statistics(np.ones((1, len(labels)))).items()
+        name: float(values[0]) for name, values in statistics(np.ones((1, len(groups)))).items()
     }
     names = [name for name, value in about.items() if np.isfinite(value)]
-    strata = [rows for value in (0, 1) if len(rows := np.flatnonzero(labels == value))]
+    strata = [np.flatnonzero(groups == value) for value in np.unique(groups)]
     if not names or min(map(len, strata)) < 2:
         return about, {}, {}
 
     def of_rows(*drawn: Any, axis: int) -> Any:
         """Statistics (M, ...) of the images (..., n) drawn from each stratum."""
         rows = np.concatenate(drawn, axis=axis)
-        found = statistics(_multiplicities(rows.reshape(-1, rows.shape[-1]), len(labels)))
+        found = statistics(_multiplicities(rows.reshape(-1, rows.shape[-1]), len(groups)))
         return np.stack([found[name] for name in names]).reshape(-1, *rows.shape[:-1])
 
     # Where resampling changes nothing, ends are NaN, after divisions by zero.
@@ -148,7 +183,7 @@ def _bootstrap(
             n_resamples=RESAMPLES,
             batch=BATCH,
             confidence_level=CONFIDENCE,
-            method="BCa" if len(labels) <= CORRECTED else "percentile",
+            method="BCa" if len(groups) <= CORRECTED else "percentile",
             rng=np.random.default_rng(0),
         )
     ends = dict(zip(names, np.stack(found.confidence_interval, axis=1), strict=True))

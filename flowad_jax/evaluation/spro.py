@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from flowad_jax.errors import UserError
 from flowad_jax.evaluation import aupro
+from flowad_jax.evaluation.image_counts import enough
 from flowad_jax.types import Defect
 
 LIMITS = (0.01, 0.05, 0.1, 0.3, 1.0)
@@ -46,9 +47,9 @@ def au_spro(
         marked = np.zeros(values.shape, bool)
         for defect in own:
             # Of a defect the highest scores count, as many as are enough; ties change no sum.
-            enough = _enough(defect)
-            scores.append(np.partition(values[defect.mask], -enough)[-enough:])
-            weights.append(np.full(enough, 1 / (total * enough)))
+            count = enough(defect)
+            scores.append(np.partition(values[defect.mask], -count)[-count:])
+            weights.append(np.full(count, 1 / (total * count)))
             marked |= defect.mask
         free.append(values[~marked])
     normal = np.concatenate(free)
@@ -57,13 +58,6 @@ def au_spro(
         raise UserError("AU-sPRO: every pixel of the test set is in a defect")
     rate, overlap = _curve(normal, np.concatenate(scores), np.concatenate(weights))
     return {limit: float(aupro.area_below(rate, overlap, limit) / limit) for limit in limits}
-
-
-def _enough(defect: Defect) -> int:
-    """Pixels of a defect that have to be found, at least one."""
-    area = int(np.count_nonzero(defect.mask))
-    wanted = defect.saturation * area if defect.relative else min(defect.saturation, area)
-    return max(1, int(wanted))
 
 
 def _curve(

@@ -32,7 +32,7 @@ def metrics(outcome: Outcome, weights: Weights) -> dict[str, Values]:
         weights = weights.astype(np.float32)
         false, true = (np.asarray(weights @ rows, np.float64) for rows in outcome.pixel[:2])
         values = [_auroc(false, true), _average_precision(false, true), _best_f1(false, true)]
-        values += [_aupro(outcome.region, weights, limit) for limit in AUPRO_LIMITS]
+        values += [aupro(outcome.region, weights, limit) for limit in AUPRO_LIMITS]
         return found | dict(zip(PIXEL_METRICS, values, strict=True))
 
 
@@ -50,7 +50,8 @@ def _best_f1(false: Curve, true: Curve) -> Values:
     return np.max(2 * true / (true + false + true[:, -1:]), axis=1)
 
 
-def _aupro(counts: ImageCounts, weights: Weights, limit: float) -> Values:
+def aupro(counts: ImageCounts, weights: Weights, limit: float) -> Values:
+    """Returns the area under the mean overlap, up to a false positive rate and divided by it."""
     false, overlap = (
         np.asarray(weights @ rows, np.float64) for rows in (counts.false, counts.overlap)
     )

@@ -7,7 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
-from flowad_jax.evaluation import delong, intervals, mask_resolution, metrics, released_aupro, spro
+from flowad_jax.evaluation import (
+    delong,
+    image_counts,
+    intervals,
+    mask_resolution,
+    metrics,
+    released_aupro,
+    spro,
+)
 from flowad_jax.evaluation.aupimo import aupimo
 from flowad_jax.evaluation.intervals import Interval
 from flowad_jax.evaluation.segmentation import seg_f1_parts
@@ -63,23 +71,27 @@ def _spro(experiment: Experiment, scored: Scored) -> dict[str, Figure]:
     test: Any = experiment.test
     if not hasattr(test, "defects"):
         return {}
-    rows = tqdm(range(len(test)), "defects", unit="img", disable=None, leave=False)
-    defects = [test.defects(row) for row in rows]
+    bar = tqdm(range(len(test)), "defects", unit="img", disable=None, leave=False)
+    defects = [test.defects(row) for row in bar]
     top = mask_resolution.highest(scored.scores.pixel)
     maps = [
         mask_resolution.at_image(values - top, experiment.canvas, test.shape(row))
         for row, values in enumerate(scored.scores.pixel)
     ]
-    found = {}
+    areas = {}
     for kind in sorted({kind for kind, own in zip(test.kinds, defects, strict=True) if own}):
-        rows = [
-            row for row, label in enumerate(test.labels) if not label or test.kinds[row] == kind
-        ]
+        rows = [row for row, own in enumerate(test.kinds) if own in (kind, intervals.GOOD)]
         values = spro.au_spro([defects[row] for row in rows], [maps[row] for row in rows])
-        found[f"au_spro/{kind}"] = Figure(values[spro.HEADLINE])
-    if found:
-        found["au_spro"] = Figure(float(np.mean([figure.value for figure in found.values()])))
-    return found
+        areas[kind] = values[spro.HEADLINE]
+    if not areas:
+        return {}
+    areas[""] = float(np.mean(list(areas.values())))
+    counts = image_counts.count_defects(defects, maps)
+    sure = intervals.of_overlaps(test.kinds, counts, areas, spro.HEADLINE)
+    return {
+        f"au_spro/{kind}".rstrip("/"): Figure(value, sure.get(kind))
+        for kind, value in areas.items()
+    }
 
 
 def _of_samples(experiment: Experiment, scored: Scored) -> dict[str, Figure]:

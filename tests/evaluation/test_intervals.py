@@ -7,7 +7,16 @@ import pytest
 from scipy import stats
 
 from flowad_jax.errors import UserError
-from flowad_jax.evaluation import delong, image_counts, intervals, metrics, outcome, weighted
+from flowad_jax.evaluation import (
+    delong,
+    image_counts,
+    intervals,
+    metrics,
+    outcome,
+    spro,
+    weighted,
+)
+from flowad_jax.types import Defect
 from tests.evaluation.test_metrics import blobs, of_different_sizes, scores_for
 
 
@@ -154,6 +163,29 @@ def test_what_is_undefined_has_no_interval():
     assert intervals.of(gathered(one, np.arange(3.0)), metrics.image_metrics(one, one)) == {}
     without_masks = intervals.of(gathered(labels, scores), metrics.image_metrics(labels, scores))
     assert set(without_masks) == set(metrics.IMAGE_METRICS)
+
+
+def test_overlaps_of_single_defects_have_intervals_by_kind_and_on_the_mean():
+    rng, kinds = np.random.default_rng(0), ["good"] * 8 + ["a"] * 6 + ["b"] * 6
+    maps = rng.normal(size=(20, 16, 16))
+    defects = [[] for _ in kinds]
+    for row in range(8, 20):
+        mask = np.zeros((16, 16), bool)
+        mask[3:9, row % 7 : row % 7 + 5] = True
+        maps[row][mask] += 1.0 + (kinds[row] == "b")
+        defects[row] = [Defect(mask, 0.5), Defect(mask.T, 4, False)]
+    exact = {}
+    for kind in "ab":
+        rows = [row for row, own in enumerate(kinds) if own in ("good", kind)]
+        exact[kind] = spro.au_spro([defects[r] for r in rows], [maps[r] for r in rows])[0.3]
+    exact[""] = np.mean(list(exact.values()))
+    counts = image_counts.count_defects(defects, maps)
+    both = weighted.aupro(counts, np.ones((1, 20), np.float32), 0.3)[0]
+    assert both == pytest.approx(spro.au_spro(defects, maps)[0.3], abs=5e-3)
+    found = intervals.of_overlaps(kinds, counts, exact, 0.3)
+    for kind, (low, high) in found.items():
+        assert low < exact[kind] < high
+    assert set(found) == {"a", "b", ""}
 
 
 def test_a_difference_is_found_where_there_is_one_and_only_there():
