@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from flowad_jax import files
 from flowad_jax.report import results
+from flowad_jax.report.formats import with_interval
 from flowad_jax.report.results import COLUMNS, METRICS, markdown_table, text
 from flowad_jax.report.scored_images import SYNTHETIC
 
@@ -30,7 +31,7 @@ def write(path: Path, runs: Sequence[Run], **facts: Any) -> dict[str, Any]:
     Returns:
       The contents of ``results.json``.
     """
-    read = [{**run, "columns": _columns(path, run)} for run in runs]
+    read = [{**run, **_of_run(path, run)} for run in runs]
     found = {**facts, "runs": read, "means": means(read)}
     files.write_text(path / "results.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     files.write_text(path / "results.md", markdown(found))
@@ -38,14 +39,19 @@ def write(path: Path, runs: Sequence[Run], **facts: Any) -> dict[str, Any]:
     return found
 
 
-def _columns(path: Path, run: Run) -> dict[str, dict[str, float | None]]:
+def _of_run(path: Path, run: Run) -> dict[str, Any]:
+    """Metrics of a run by column, and the intervals of its last epoch."""
     if run["status"] != "done":
-        return {}
-    columns = results.read(path / run["folder"])["columns"]
+        return {"columns": {}, "intervals": {}}
+    found = results.read(path / run["folder"])
+    columns = found["columns"]
     return {
-        name: {metric: columns[name].get(metric) for metric in METRICS}
-        for name in SHOWN
-        if columns.get(name)
+        "columns": {
+            name: {metric: columns[name].get(metric) for metric in METRICS}
+            for name in SHOWN
+            if columns.get(name)
+        },
+        "intervals": found.get("intervals") or {},
     }
 
 
@@ -106,10 +112,8 @@ def _table(runs: Sequence[Run], mean: Mapping[str, Any]) -> str:
     head = ["percent" + f", {seeds} seeds" * (seeds > 1), *(METRICS[name] for name in metrics)]
     rows = [head, ["---", *["---:"] * len(metrics)]]
     for category in dict.fromkeys(run["category"] for run in runs):
-        own = [
-            run["columns"].get(mean["column"], {}) for run in runs if run["category"] == category
-        ]
-        cells = [_over_seeds(columns.get(metric) for columns in own) for metric in metrics]
+        own = [run for run in runs if run["category"] == category]
+        cells = [_cell(own, mean["column"], metric) for metric in metrics]
         rows.append([text(category or "all images"), *cells])
     missing = f" of {mean['runs']} of {mean['of']} runs" * (mean["runs"] < mean["of"])
     values = (_percent(value["mean"], value["std"]) for value in mean["metrics"].values())
@@ -117,10 +121,14 @@ def _table(runs: Sequence[Run], mean: Mapping[str, Any]) -> str:
     return markdown_table(rows)
 
 
-def _over_seeds(values: Iterable[float | None]) -> str:
+def _cell(runs: Sequence[Run], column: str, metric: str) -> str:
+    """Mean and deviation over the seeds of a category; of a single one the interval."""
+    values = [run["columns"].get(column, {}).get(metric) for run in runs]
     known = [value for value in values if value is not None]
     if not known:
         return "–"
+    if len(runs) == 1 and column == "last":
+        return with_interval(known[0], runs[0].get("intervals", {}).get(metric))
     return _percent(float(np.mean(known)), float(np.std(known)) if len(known) > 1 else None)
 
 

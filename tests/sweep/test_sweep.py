@@ -186,6 +186,15 @@ def test_means_and_deviations():
     assert mean["metrics"]["image_auroc"]["std"] is None
 
 
+def test_a_single_seed_shows_the_interval_of_its_test_images():
+    single = runs({("a", 0): 0.9, ("b", 0): 0.8})
+    single[0]["intervals"] = {"image_auroc": [0.85, 0.95]}
+    found = {"method": "m", "data": "d", "runs": single, "means": comparison.means(single)}
+    text = comparison.markdown(found)
+    assert "| a | 90.00 (85.0 to 95.0) |" in text
+    assert "| b | 80.00 |" in text  # of an earlier version
+
+
 def test_a_line_for_every_run_and_column():
     found = {"runs": runs({("a,b", 0): 0.5, ("c", 0): None}), "means": []}
     rows = list(csv.reader(comparison.table(found).splitlines()))
