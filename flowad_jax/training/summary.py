@@ -93,8 +93,11 @@ def report(
     if scored.metrics and origin != "synthetic":
         sure = _or_warn(outcome.FILE, lambda: _intervals(experiment, scored, folder or path))
         measured = _or_warn("further metrics", lambda: further.measure(experiment, scored)) or {}
-        written["intervals"] = sure or {}
-        written["further"] = {name: figure._asdict() for name, figure in measured.items()}
+        written["intervals"] = {name: [*ends] for name, ends in (sure or {}).items()}
+        written["further"] = {
+            name: {"value": figure.value, "interval": figure.interval and [*figure.interval]}
+            for name, figure in measured.items()
+        }
     _write(experiment, folder or path, scored, written)
     return written
 
