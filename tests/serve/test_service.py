@@ -208,11 +208,16 @@ def test_an_image_of_too_many_pixels(service):
 
 def test_a_body_without_a_length_is_counted(service):
     def chunks():
-        for _ in range(40):
+        for _ in range(31):
             yield b"x" * 10_000
 
-    status, content = service.predict(chunks())
-    assert status == 413, content
+    for _ in range(5):
+        # A server that has heard enough hangs up; a client that still talks may miss the answer.
+        with contextlib.suppress(ConnectionError):
+            status, content = service.predict(chunks())
+            assert status == 413, content
+            return
+    pytest.fail("the answer was never seen")
 
 
 def test_a_head_that_never_ends_is_let_go(service):
