@@ -54,23 +54,24 @@ def make_parser() -> Parser:
 def _compare(args: argparse.Namespace) -> None:
     from flowad_jax.comparison import page, runs, sweeps
 
+    suffix = Path(args.output or "").suffix
     kinds = {sweeps.is_sweep(folder) for folder in args.folders}
     if len(kinds) > 1:
         raise UserError(f"{', '.join(args.folders)}: runs and sweeps: compare like with like")
+    if kinds == {True} and suffix == ".html":
+        raise UserError(f"{args.output}: pages are of runs; of sweeps write .md or .json")
     if kinds == {True}:
         table, found = _ranked(args)
     elif args.plot:
         raise UserError("--plot draws the ranks of sweeps: leave it out for single runs")
     else:
-        pairs = runs.compare(args.folders)
+        read = [runs.read(folder) for folder in args.folders]
+        pairs = runs.compare(read)
         table = runs.markdown(args.folders[0], pairs)
         found = runs.as_json(args.folders[0], pairs)
     print(table, end="")
-    suffix = Path(args.output or "").suffix
-    if suffix == ".html" and kinds == {True}:
-        raise UserError(f"{args.output}: pages are of runs; of sweeps write .md or .json")
     if suffix == ".html":
-        page.write(args.output, args.folders, pairs)
+        page.write(args.output, read, pairs)
     elif suffix:
         plain = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
         files.write_text(args.output, table if suffix == ".md" else plain)

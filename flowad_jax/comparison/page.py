@@ -8,16 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from flowad_jax import files
 from flowad_jax.comparison import runs
-from flowad_jax.comparison.runs import Pair
+from flowad_jax.comparison.runs import Pair, Run
 from flowad_jax.errors import printable
-from flowad_jax.evaluation import outcome
 from flowad_jax.evaluation.outcome import Outcome
 from flowad_jax.report import html_page, results
 from flowad_jax.report.charts import Chart, as_chart
+from flowad_jax.report.curves import rate_axes
 from flowad_jax.report.figures import DPI
 from flowad_jax.report.formats import with_interval
 from flowad_jax.report.tables import Table
@@ -35,40 +34,33 @@ class Section(NamedTuple):
     table: Table
 
 
-def write(path: str | Path, folders: Sequence[str], pairs: Sequence[Pair]) -> None:
+def write(path: str | Path, found: Sequence[Run], pairs: Sequence[Pair]) -> None:
     """Writes a page that needs no other file.
 
     Args:
       path: of the page.
-      folders: of the runs; the first is what others are compared with.
+      found: the runs; the first is what others are compared with.
       pairs: what `runs.compare` found.
 
     Raises:
-      UserError: a run cannot be read, or the page not be written.
+      UserError: the page cannot be written.
     """
-    found = [outcome.read(Path(folder)) for folder in folders]
     content = {
-        "metrics": _metrics(folders),
-        "pairs": [_section(folders[0], pair) for pair in pairs],
-        "curves": list(_curves(folders, found)),
+        "metrics": _metrics(found),
+        "pairs": [_section(found[0].name, pair) for pair in pairs],
+        "curves": list(_curves(found)),
     }
     files.write_text(path, html_page.render("compared.html", content))
 
 
-def _metrics(folders: Sequence[str]) -> Table:
+def _metrics(found: Sequence[Run]) -> Table:
     """A row for every metric, with the interval, and a column for every run."""
-    read = [results.read(folder) for folder in folders]
-    columns = [one["columns"][results.final(one["columns"])] for one in read]
-    sure = [one.get("intervals") or {} for one in read]
     rows = [
-        [
-            title,
-            *(with_interval(c.get(name), s.get(name)) for c, s in zip(columns, sure, strict=True)),
-        ]
+        [title, *(with_interval(run.metrics.get(name), run.intervals.get(name)) for run in found)]
         for name, title in results.METRICS.items()
-        if any(name in values for values in columns)
+        if any(name in run.metrics for run in found)
     ]
-    return Table(["percent", *folders], rows, [results.INTERVALS_NOTE])
+    return Table(["percent", *(run.name for run in found)], rows, [results.INTERVALS_NOTE])
 
 
 def _section(first: str, pair: Pair) -> Section:
@@ -78,14 +70,14 @@ def _section(first: str, pair: Pair) -> Section:
     return Section(f"{first} and {pair.name}", runs.images_sentence(pair), table)
 
 
-def _curves(folders: Sequence[str], found: Sequence[Outcome]) -> Iterator[Chart]:
+def _curves(found: Sequence[Run]) -> Iterator[Chart]:
     drawn = {
         "Images: ROC": ("normal images with an alarm", "anomalous images found", _roc),
         "Regions: PRO": ("defect-free pixels with an alarm", "mean part of a region found", _pro),
     }
     for title, (x_name, y_name, curve) in drawn.items():
-        curves = [(folder, curve(one)) for folder, one in zip(folders, found, strict=True)]
-        known = [(folder, points) for folder, points in curves if points is not None]
+        curves = [(run.name, curve(run.outcome)) for run in found]
+        known = [(name, points) for name, points in curves if points is not None]
         if known:
             yield as_chart(title, _overlaid(known, x_name, y_name))
 
@@ -93,13 +85,10 @@ def _curves(folders: Sequence[str], found: Sequence[Outcome]) -> Iterator[Chart]
 def _overlaid(curves: Sequence[tuple[str, Any]], x_name: str, y_name: str) -> Figure:
     figure = Figure(figsize=(4.4, 4.4), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
-    for number, (folder, (x, y)) in enumerate(curves):
+    for number, (name, (x, y)) in enumerate(curves):
         colour, style = COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % len(STYLES)]
-        axes.plot(x, y, color=colour, linestyle=style, label=printable(folder))
-    axes.set(xlim=(0, 1), ylim=(0, 1.01), xlabel=x_name, ylabel=y_name, aspect="equal")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    axes.spines[["top", "right"]].set_visible(False)
+        axes.plot(x, y, color=colour, linestyle=style, label=printable(name))
+    rate_axes(axes, "", x_name, y_name)
     for text in axes.legend(frameon=False, fontsize=8.5, loc="lower right").get_texts():
         text.set_parse_math(False)
     return figure

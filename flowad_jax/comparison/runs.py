@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,22 @@ from flowad_jax.evaluation.outcome import Outcome
 from flowad_jax.report import results
 from flowad_jax.report.formats import percent
 from flowad_jax.report.results import METRICS, markdown_table, text
+
+
+class Run(NamedTuple):
+    """A finished run.
+
+    Attributes:
+      name: its folder.
+      metrics: of the column that it is reported by, fractions of 1.
+      intervals: of these metrics.
+      outcome: what it made of its test images.
+    """
+
+    name: str
+    metrics: dict[str, float | None]
+    intervals: dict[str, list[float]]
+    outcome: Outcome
 
 
 class Decided(NamedTuple):
@@ -53,19 +69,30 @@ class Pair(NamedTuple):
     decided: Decided | None
 
 
-def compare(folders: Sequence[str]) -> list[Pair]:
+def read(folder: str) -> Run:
+    """Reads a workdir, or a folder below its ``eval/``.
+
+    Raises:
+      UserError: it holds no run with results.
+    """
+    found = results.read(folder)
+    metrics = found["columns"][results.final(found["columns"])]
+    return Run(folder, metrics, found.get("intervals") or {}, outcome.read(Path(folder)))
+
+
+def compare(found: Sequence[Run]) -> list[Pair]:
     """Compares every run with the first one.
 
     p-values are adjusted for the number of runs (Holm 1979), for each metric on its own.
 
     Args:
-      folders: two or more workdirs, or folders below their ``eval/``.
+      found: two or more runs.
 
     Raises:
-      UserError: a folder is no run with results, or runs have no test image in common.
+      UserError: runs have no test image in common.
     """
-    first, *others = folders
-    pairs = [_pair(first, folder) for folder in others]
+    first, *others = found
+    pairs = [_pair(first, other) for other in others]
     for metric in METRICS:
         having = [pair for pair in pairs if metric in pair.differences]
         adjusted = holm([pair.differences[metric].p_value for pair in having])
@@ -83,12 +110,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _pair(first: str, second: str) -> Pair:
-    found = [results.read(folder) for folder in (first, second)]
-    columns = [one["columns"][results.final(one["columns"])] for one in found]
-    one, other, alone = _same_images(
-        outcome.read(Path(first)), outcome.read(Path(second)), f"{first} and {second}"
-    )
+def _pair(first: Run, second: Run) -> Pair:
+    columns: list[Mapping[str, float | None]] = [first.metrics, second.metrics]
+    names = f"{first.name} and {second.name}"
+    one, other, alone = _same_images(first.outcome, second.outcome, names)
     if alone:  # what stands in the results is of other images too
         everything = np.ones((1, len(one.labels)))
         columns = [
@@ -101,7 +126,7 @@ def _pair(first: str, second: str) -> Pair:
         before, after = (column.get(name) for column in columns)
         if before is not None and after is not None:
             values[name], differences[name] = (before, after), difference.at(after - before)
-    return Pair(second, len(one.labels), alone, values, differences, _decided(one, other))
+    return Pair(second.name, len(one.labels), alone, values, differences, _decided(one, other))
 
 
 def _same_images(one: Outcome, other: Outcome, runs: str) -> tuple[Outcome, Outcome, int]:

@@ -7,7 +7,7 @@ cost one product of matrices. The exact figures come from ``aupro.py``, which ta
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
@@ -51,9 +51,9 @@ def count(masks: Images, maps: Images) -> ImageCounts:
         region, number = ndimage.label(mask, structure=aupro.EIGHT_CONNECTED)
         shares = 1 / np.bincount(region.ravel())[region[mask]]
         found, free = values[mask], values[~mask]
-        sums = _above(free, levels), _above(found, levels), _above(found, levels, shares)
+        sums = above(free, levels), above(found, levels), above(found, levels, shares)
         rows.append((*sums, number))
-    return ImageCounts(*map(np.stack, zip(*rows, strict=True)))
+    return _stacked(rows)
 
 
 def count_defects(defects: Sequence[Sequence[Defect]], maps: Sequence[np.ndarray]) -> ImageCounts:
@@ -70,12 +70,16 @@ def count_defects(defects: Sequence[Sequence[Defect]], maps: Sequence[np.ndarray
     ]
     levels, rows = _thresholds(masks, maps), []
     for own, mask, values in zip(defects, masks, maps, strict=True):
-        found = (_above(values[one.mask], levels) / enough(one) for one in own)
-        overlap = sum((np.minimum(share, 1) for share in found), np.zeros(len(levels), np.float32))
-        rows.append(
-            (_above(values[~mask], levels), _above(values[mask], levels), overlap, len(own))
-        )
-    return ImageCounts(*map(np.stack, zip(*rows, strict=True)))
+        found = (above(values[one.mask], levels) / enough(one) for one in own)
+        overlap = sum((np.minimum(share, 1) for share in found), np.zeros(len(levels)))
+        rows.append((above(values[~mask], levels), above(values[mask], levels), overlap, len(own)))
+    return _stacked(rows)
+
+
+def _stacked(rows: Sequence[tuple[Any, Any, Any, int]]) -> ImageCounts:
+    *sums, regions = map(np.array, zip(*rows, strict=True))
+    false, true, overlap = (one.astype(np.float32) for one in sums)
+    return ImageCounts(false, true, overlap, regions)
 
 
 def enough(defect: Defect) -> int:
@@ -97,11 +101,14 @@ def _thresholds(masks: Images, maps: Images) -> Float[np.ndarray, " K"]:
     return np.unique(np.concatenate(levels))[::-1]
 
 
-def _above(
+def above(
     values: Float[np.ndarray, " n"],
     levels: Float[np.ndarray, " K"],
     weights: Float[np.ndarray, " n"] | None = None,
-) -> Float32[np.ndarray, " K"]:
-    """The number, or the weight, of the values at or above each of the falling levels."""
-    passed = len(levels) - np.searchsorted(levels[::-1], values, side="right")
-    return np.cumsum(np.bincount(passed, weights, len(levels))).astype(np.float32)
+    *,
+    or_at: bool = True,
+) -> Float[np.ndarray, " K"]:
+    """The number, or the weight, of the values above each of the falling levels, or at it."""
+    rising = levels[::-1]
+    passed = len(levels) - np.searchsorted(rising, values, side="right" if or_at else "left")
+    return np.cumsum(np.bincount(passed, weights, len(levels) + 1)[:-1], dtype=float)

@@ -77,10 +77,8 @@ def of_ratio(
         with np.errstate(invalid="ignore"):
             return {"ratio": (weights @ parts) / (weights @ wholes)}
 
-    ends = _bootstrap(labels, ratio)[1].get("ratio")
-    if ends is None or not np.isfinite(ends).all():
-        return None
-    return float(ends[0]), float(ends[1])
+    about, ends, _ = _bootstrap(labels, ratio)
+    return _around(about, about, ends).get("ratio")
 
 
 def of_overlaps(

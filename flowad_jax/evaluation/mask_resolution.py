@@ -37,16 +37,16 @@ def read_masks(source: Any) -> list[Bool[np.ndarray, "H W"]]:
 
 
 def resized(
-    maps: Float[np.ndarray, "N h w"], masks: Sequence[Bool[np.ndarray, "H W"]], canvas: Canvas
+    maps: Float[np.ndarray, "N h w"], sizes: Sequence[tuple[int, ...]], canvas: Canvas
 ) -> list[Float32[np.ndarray, "H W"]]:
-    """Brings anomaly maps of a canvas to the sizes of masks, see `at_image`.
+    """Brings anomaly maps of a canvas to sizes (H, W), see `at_image`.
 
     Returns:
       4 bytes per pixel. Values are less the largest of all maps: no metric notices, and where most
       methods' maps saturate, numbers near 0 are told apart that float32 would round to the same.
     """
-    top, pairs = highest(maps), zip(maps, masks, strict=True)
-    return [at_image(one - top, canvas, mask.shape) for one, mask in pairs]
+    top, pairs = highest(maps), zip(maps, sizes, strict=True)
+    return [at_image(one - top, canvas, size) for one, size in pairs]
 
 
 def highest(maps: Float[np.ndarray, "N h w"]) -> Any:

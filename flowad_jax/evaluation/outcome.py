@@ -15,7 +15,7 @@ from flowad_jax.errors import UserError
 from flowad_jax.evaluation import image_counts
 from flowad_jax.evaluation.aupro import Images
 from flowad_jax.evaluation.image_counts import ImageCounts
-from flowad_jax.evaluation.metrics import UNKNOWN, known
+from flowad_jax.evaluation.metrics import known
 
 FILE = "outcome.npz"  # in a workdir, beside results.json
 LIMIT = 2**32  # bytes in memory
@@ -52,10 +52,8 @@ def gather(
     overlap: Images | None = None,
 ) -> Outcome:
     """Leaves out images of unknown label and counts the pixels of the others; see `metrics`."""
-    kept = np.asarray(labels) != UNKNOWN
-    used = np.array([name for name, keep in zip(names, kept, strict=True) if keep], str)
-    labels, scores, flagged, masks, maps, overlap = known(
-        labels, scores, flagged, masks, maps, overlap
+    labels, used, scores, flagged, masks, maps, overlap = known(
+        labels, np.array(names, str), scores, flagged, masks, maps, overlap
     )
     if masks is None or maps is None or not len(labels):
         return Outcome(used, labels, scores, flagged)

@@ -12,10 +12,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 from scipy import ndimage
 
 from flowad_jax.evaluation.aupro import EIGHT_CONNECTED, Images
+from flowad_jax.evaluation.image_counts import above
 
 LIMIT = 0.3
 
@@ -46,13 +46,13 @@ def released_aupro(masks: Images, maps: Images, form: Form) -> float:
     falling = highest - steps
     false, overlap, regions, normal = np.zeros(len(falling)), np.zeros(len(falling)), 0, 0
     for mask, values in zip(masks, maps, strict=True):
-        false += _above(values[~mask], falling)
+        false += above(values[~mask], falling, or_at=False)
         normal += int(np.count_nonzero(~mask))
         labelled, count = ndimage.label(mask, structure=EIGHT_CONNECTED)
         for number, place in enumerate(ndimage.find_objects(labelled), start=1):
             region = labelled[place] == number
             found = ndimage.binary_fill_holes(region) if form.fills_holes else region
-            overlap += _above(values[place][found], falling) / np.count_nonzero(region)
+            overlap += above(values[place][found], falling, or_at=False) / region.sum()
         regions += count
     rate = false / max(normal, 1)
     kept = rate <= LIMIT
@@ -61,11 +61,3 @@ def released_aupro(masks: Images, maps: Images, form: Form) -> float:
         return math.nan
     stretched = (rate[kept] - rate[kept].min()) / width
     return float(np.trapezoid(overlap[kept] / regions, stretched))
-
-
-def _above(
-    values: Float[np.ndarray, " n"], falling: Float[np.ndarray, " K"]
-) -> Float[np.ndarray, " K"]:
-    """How many values are above each threshold."""
-    passed = len(falling) - np.searchsorted(falling[::-1], values, side="left")
-    return np.cumsum(np.bincount(passed, minlength=len(falling) + 1)[: len(falling)]).astype(float)

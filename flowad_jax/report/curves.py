@@ -48,7 +48,7 @@ def rate_curves(
 def _image_roc(axes: Any, labels: np.ndarray, scores: np.ndarray, reason: str | None) -> None:
     from sklearn.metrics import roc_curve
 
-    _rates(axes, "Images: ROC", "normal images with an alarm", "anomalous images found", reason)
+    rate_axes(axes, "Images: ROC", "normal images with an alarm", "anomalous images found", reason)
     if not reason:
         false, true, _ = roc_curve(labels, scores)
         area = metrics.image_metrics(labels, scores)["image_auroc"]
@@ -58,7 +58,9 @@ def _image_roc(axes: Any, labels: np.ndarray, scores: np.ndarray, reason: str | 
 def _pixel_roc(
     axes: Any, values: dict[str, float], curve: metrics.Curve | None, reason: str | None
 ) -> None:
-    _rates(axes, "Pixels: ROC", "defect-free pixels with an alarm", "defect pixels found", reason)
+    rate_axes(
+        axes, "Pixels: ROC", "defect-free pixels with an alarm", "defect pixels found", reason
+    )
     if curve is not None:
         _roc(axes, curve.false_rate, curve.true_rate, values["pixel_auroc"])
 
@@ -68,7 +70,7 @@ def pro(
 ) -> None:
     """Draws the PRO curve and the areas that AUPRO takes from it."""
     x_name, y_name = "defect-free pixels with an alarm", "mean part of a region found"
-    _rates(axes, "Regions: PRO", x_name, y_name, reason)
+    rate_axes(axes, "Regions: PRO", x_name, y_name, reason)
     if curve is None:
         return
     axes.plot(curve.false_rate, curve.overlap, color=BAD, linewidth=2)
@@ -87,13 +89,13 @@ def _roc(axes: Any, false: np.ndarray, true: np.ndarray, area: float) -> None:
     axes.text(0.97, 0.05, f"AUROC {100 * area:.2f} %", ha="right", fontsize=11, weight="bold")
 
 
-def _rates(axes: Any, title: str, x_name: str, y_name: str, reason: str | None) -> None:
+def rate_axes(axes: Any, title: str, x_name: str, y_name: str, reason: str | None = None) -> None:
     """Prepares square axes from 0 to 1; if there is nothing to draw, they say the reason."""
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xlabel=x_name, ylabel=y_name)
     axes.set_title(title, loc="left", fontsize=11, weight="bold")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    _quiet(axes)
+    quiet(axes)
     if reason:
         text = textwrap.fill(f"not defined: {reason}", 28)
         axes.text(0.5, 0.5, text, ha="center", va="center", color=NEUTRAL)
@@ -137,7 +139,7 @@ def _bins(axes: Any, groups: list[tuple[str, int, np.ndarray]]) -> None:
             axes.hist(scores, edges, histtype="stepfilled", linewidth=1.5, label=title, **style)
     axes.set_ylabel("images")
     axes.yaxis.get_major_locator().set_params(integer=True)
-    _quiet(axes)
+    quiet(axes)
 
 
 def _dots(axes: Any, groups: list[tuple[str, int, np.ndarray]]) -> None:
@@ -152,14 +154,15 @@ def _dots(axes: Any, groups: list[tuple[str, int, np.ndarray]]) -> None:
     names = [f"{name} ({len(group[2])})" for name, group in zip(short, groups, strict=True)]
     axes.set_yticks(range(len(groups)), names, fontsize=9, parse_math=False)
     axes.set_xlabel("image score, larger is more anomalous")
-    _quiet(axes)
+    quiet(axes)
 
 
 def _airy() -> ConstrainedLayoutEngine:
     return ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08)
 
 
-def _quiet(axes: Any) -> None:
+def quiet(axes: Any) -> None:
+    """Takes the frame back behind what is drawn."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("0.6")
     axes.tick_params(colors="0.25", length=3)

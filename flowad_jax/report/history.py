@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy import stats
 
+from flowad_jax.report.curves import quiet
 from flowad_jax.report.figures import BAD, DPI, GOOD, LABELS, NEUTRAL
 from flowad_jax.report.formats import is_finite
 
@@ -122,5 +123,5 @@ def _over_epochs(lines: Mapping[str, list[tuple[int, float]]], title: str) -> Fi
 def _axes() -> tuple[Figure, Any]:
     figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
+    quiet(axes)
     return figure, axes

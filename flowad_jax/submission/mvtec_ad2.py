@@ -112,10 +112,11 @@ def problems(output: Path, roots: Mapping[str, str]) -> list[str]:
     wanted = set()
     for category, root in roots.items():
         for image, place in private_images(root, category):
+            size = image_size(image)
             for folder, suffix in ((MAPS, ".tiff"), (DECISIONS, ".png")):
                 file = output / folder / place.with_suffix(suffix)
                 wanted.add(file)
-                lines += [f"{file}: {fault}" for fault in _faults(file, image_size(image))]
+                lines += [f"{file}: {fault}" for fault in _faults(file, size)]
     written = (file for name in (MAPS, DECISIONS) for file in (output / name).rglob("*.*"))
     return lines + [f"{file}: is of no private image" for file in sorted({*written} - wanted)]
 

@@ -73,11 +73,8 @@ def _spro(experiment: Experiment, scored: Scored) -> dict[str, Figure]:
         return {}
     bar = tqdm(range(len(test)), "defects", unit="img", disable=None, leave=False)
     defects = [test.defects(row) for row in bar]
-    top = mask_resolution.highest(scored.scores.pixel)
-    maps = [
-        mask_resolution.at_image(values - top, experiment.canvas, test.shape(row))
-        for row, values in enumerate(scored.scores.pixel)
-    ]
+    sizes = [test.shape(row) for row in range(len(test))]
+    maps = mask_resolution.resized(scored.scores.pixel, sizes, experiment.canvas)
     areas = {}
     for kind in sorted({kind for kind, own in zip(test.kinds, defects, strict=True) if own}):
         rows = [row for row, own in enumerate(test.kinds) if own in (kind, intervals.GOOD)]

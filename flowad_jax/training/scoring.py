@@ -101,8 +101,9 @@ def score_together(
     compared: tuple[Any, ...] = (masks, scores.pixel, scores.overlap)
     if masks is not None and experiment.config.eval.mask_size == "native":
         truth = experiment.native_masks
+        sizes = [mask.shape for mask in truth]
         pixel, overlap = (
-            maps if maps is None else mask_resolution.resized(maps, truth, experiment.canvas)
+            maps if maps is None else mask_resolution.resized(maps, sizes, experiment.canvas)
             for maps in compared[1:]
         )
         compared = (truth, pixel, overlap)

@@ -27,9 +27,13 @@ def write_run(folder, better=0.0, labels=None, names=None, flags=True):
     return str(folder)
 
 
+def compared(*folders):
+    return runs.compare([runs.read(folder) for folder in folders])
+
+
 def test_a_better_run_is_found_better(tmp_path):
     one, two = write_run(tmp_path / "a"), write_run(tmp_path / "b", better=2.0)
-    (pair,) = runs.compare([one, two])
+    (pair,) = compared(one, two)
     assert (pair.images, pair.only_one) == (60, 0)
     for name, (before, after) in pair.values.items():
         assert after > before
@@ -46,7 +50,7 @@ def test_images_are_matched_by_name_and_others_left_out(tmp_path):
     labels = made_up(60, shift=1.0)[0]
     names[0], names[59] = "new.png", "other.png"
     two = write_run(tmp_path / "b", labels=labels, names=names)
-    (pair,) = runs.compare([one, two])
+    (pair,) = compared(one, two)
     assert (pair.images, pair.only_one) == (58, 4)
     assert pair.differences["image_auroc"].value == 0
     assert "4 that only one of them did are left out" in runs.markdown(one, [pair])
@@ -56,13 +60,13 @@ def test_what_cannot_be_compared_is_one_line(tmp_path):
     one = write_run(tmp_path / "a")
     other = write_run(tmp_path / "b", names=[f"x{index}" for index in range(60)])
     with pytest.raises(UserError, match=r"have no test image in common"):
-        runs.compare([one, other])
+        compared(one, other)
     swapped = write_run(tmp_path / "c", labels=1 - made_up(60, shift=1.0)[0])
     with pytest.raises(UserError, match=r"disagree whether .*\.png is anomalous"):
-        runs.compare([one, swapped])
+        compared(one, swapped)
     (tmp_path / "b" / outcome.FILE).unlink()
     with pytest.raises(UserError, match=r"outcome\.npz is missing: flowad eval"):
-        runs.compare([one, other])
+        compared(one, other)
 
 
 def test_p_values_of_several_comparisons_are_raised():

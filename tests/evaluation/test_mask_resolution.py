@@ -38,7 +38,7 @@ class Source:
 
 def native(source, maps):
     masks = mask_resolution.read_masks(source)
-    return masks, mask_resolution.resized(maps, masks, Canvas.of(16))
+    return masks, mask_resolution.resized(maps, [mask.shape for mask in masks], Canvas.of(16))
 
 
 def draw(count, size=(16, 16), dtype=np.float64):
@@ -62,7 +62,7 @@ def test_maps_are_enlarged_with_coinciding_edges():
 
 def test_shrinking_a_map_averages():
     maps = np.tile([0.0, 0.0, 0.0, 4.0], (1, 16, 4))
-    (found,) = mask_resolution.resized(maps, [np.zeros((16, 4), bool)], Canvas.of(16))
+    (found,) = mask_resolution.resized(maps, [(16, 4)], Canvas.of(16))
     # Reading between the two nearest pixels would find nothing but 0.
     np.testing.assert_allclose(found[:, 1:3] + 4, 1, atol=0.3)
 
@@ -81,7 +81,7 @@ def test_saturated_maps_keep_their_order():
     likelihood = np.logspace(-12, 0, 256).reshape(1, 16, 16)
     maps = 3.0 - likelihood
     assert len(np.unique(maps.astype(np.float32))) < 200
-    (found,) = mask_resolution.resized(maps, [np.zeros((16, 16), bool)], Canvas.of(16))
+    (found,) = mask_resolution.resized(maps, [(16, 16)], Canvas.of(16))
     assert len(np.unique(found)) == 256
     np.testing.assert_array_equal(np.argsort(found, axis=None), np.argsort(maps, axis=None))
 

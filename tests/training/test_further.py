@@ -34,7 +34,11 @@ def scored(test, native=False, pixel=0.5, seed=0, scoring="calibrated"):
     experiment = SimpleNamespace(test=test, canvas=CANVAS, config=config, method=method)
     if native:
         masks = [test[index].mask for index in range(count)]
-        compared = (masks, mask_resolution.resized(maps, masks, CANVAS), None)
+        compared = (
+            masks,
+            mask_resolution.resized(maps, [mask.shape for mask in masks], CANVAS),
+            None,
+        )
     else:
         masks = np.array([test.resized(index, CANVAS, "bilinear").mask for index in range(count)])
         compared = (masks, maps, None)
