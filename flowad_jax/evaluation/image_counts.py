@@ -7,7 +7,7 @@ cost one product of matrices. The exact figures come from ``aupro.py``, which ta
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
@@ -52,8 +52,8 @@ def count(masks: Images, maps: Images) -> ImageCounts:
         shares = 1 / np.bincount(region.ravel())[region[mask]]
         found, free = values[mask], values[~mask]
         sums = above(free, levels), above(found, levels), above(found, levels, shares)
-        rows.append((*sums, number))
-    return _stacked(rows)
+        rows.append((*_narrow(*sums), number))
+    return ImageCounts(*map(np.stack, zip(*rows, strict=True)))
 
 
 def count_defects(defects: Sequence[Sequence[Defect]], maps: Sequence[np.ndarray]) -> ImageCounts:
@@ -72,14 +72,13 @@ def count_defects(defects: Sequence[Sequence[Defect]], maps: Sequence[np.ndarray
     for own, mask, values in zip(defects, masks, maps, strict=True):
         found = (above(values[one.mask], levels) / enough(one) for one in own)
         overlap = sum((np.minimum(share, 1) for share in found), np.zeros(len(levels)))
-        rows.append((above(values[~mask], levels), above(values[mask], levels), overlap, len(own)))
-    return _stacked(rows)
+        sums = above(values[~mask], levels), above(values[mask], levels), overlap
+        rows.append((*_narrow(*sums), len(own)))
+    return ImageCounts(*map(np.stack, zip(*rows, strict=True)))
 
 
-def _stacked(rows: Sequence[tuple[Any, Any, Any, int]]) -> ImageCounts:
-    *sums, regions = map(np.array, zip(*rows, strict=True))
-    false, true, overlap = (one.astype(np.float32) for one in sums)
-    return ImageCounts(false, true, overlap, regions)
+def _narrow(*sums: Float[np.ndarray, " K"]) -> list[Float32[np.ndarray, " K"]]:
+    return [one.astype(np.float32) for one in sums]
 
 
 def enough(defect: Defect) -> int:
